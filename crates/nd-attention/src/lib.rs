@@ -1,0 +1,1 @@
+//! Exact attention and its backward pass for CPUs.

@@ -1,0 +1,1 @@
+//! Time-series panels, calendars, windows, scalers and forecast metrics.

@@ -1,0 +1,1 @@
+//! Neural forecasting models and the loop that trains them.

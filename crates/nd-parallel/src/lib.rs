@@ -1,0 +1,1 @@
+//! Data-parallel gradients with the same bits on any number of threads.

@@ -1,0 +1,1 @@
+//! Test support: tolerances, ULP distances, gradient checks, golden files and a counting allocator.

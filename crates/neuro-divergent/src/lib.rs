@@ -1,0 +1,1 @@
+//! Neural time-series forecasting on ordinary CPUs.
