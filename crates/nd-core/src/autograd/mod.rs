@@ -1,0 +1,5 @@
+//! Reverse-mode differentiation on a tape of few, coarse, fused ops.
+
+mod accumulate;
+
+pub use accumulate::Accumulate;
