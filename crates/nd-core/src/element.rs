@@ -170,8 +170,10 @@ macro_rules! real {
     };
 }
 
-real!(f32, |bits: u64| ((bits as u32) >> 8) as f32 * (1.0 / 16_777_216.0));
-real!(f64, |bits: u64| (bits >> 11) as f64 * (1.0 / 9_007_199_254_740_992.0));
+real!(f32, |bits: u64| ((bits as u32) >> 8) as f32
+    * (1.0 / 16_777_216.0));
+real!(f64, |bits: u64| (bits >> 11) as f64
+    * (1.0 / 9_007_199_254_740_992.0));
 
 #[cfg(test)]
 mod tests {

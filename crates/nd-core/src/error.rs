@@ -13,7 +13,9 @@ pub enum CoreError {
         found: String,
     },
     /// The machine lacks a SIMD level that was asked for.
-    #[error("this machine cannot run the SIMD level {wanted}: its best is {best}; ask for that one, or for none")]
+    #[error(
+        "this machine cannot run the SIMD level {wanted}: its best is {best}; ask for that one, or for none"
+    )]
     UnsupportedSimd {
         /// What was asked for.
         wanted: SimdLevel,
@@ -21,7 +23,9 @@ pub enum CoreError {
         best: SimdLevel,
     },
     /// A thread count of zero.
-    #[error("a run needs at least one thread, found threads = 0: give a positive number, or none for all cores")]
+    #[error(
+        "a run needs at least one thread, found threads = 0: give a positive number, or none for all cores"
+    )]
     ZeroThreads,
     /// The operating system gave no threads.
     #[error("could not start {wanted} worker threads: {reason}; ask for fewer threads")]

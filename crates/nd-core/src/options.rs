@@ -90,7 +90,10 @@ impl SimdLevel {
         if self.is_supported() {
             Ok(self)
         } else {
-            Err(CoreError::UnsupportedSimd { wanted: self, best: Self::best() })
+            Err(CoreError::UnsupportedSimd {
+                wanted: self,
+                best: Self::best(),
+            })
         }
     }
 }
@@ -119,7 +122,9 @@ impl FromStr for SimdLevel {
         Self::ALL
             .into_iter()
             .find(|level| level.to_string().eq_ignore_ascii_case(name))
-            .ok_or_else(|| CoreError::UnknownSimd { found: name.to_owned() })
+            .ok_or_else(|| CoreError::UnknownSimd {
+                found: name.to_owned(),
+            })
     }
 }
 
@@ -189,7 +194,10 @@ mod tests {
             assert_eq!(level.to_string().parse::<SimdLevel>().unwrap(), level);
         }
         let error = "sse9".parse::<SimdLevel>().unwrap_err().to_string();
-        assert!(error.contains("sse9") && error.contains("avx512"), "{error}");
+        assert!(
+            error.contains("sse9") && error.contains("avx512"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -200,8 +208,11 @@ mod tests {
 
     #[test]
     fn a_level_of_another_architecture_is_refused() {
-        let foreign =
-            if cfg!(target_arch = "aarch64") { SimdLevel::Avx2 } else { SimdLevel::Neon };
+        let foreign = if cfg!(target_arch = "aarch64") {
+            SimdLevel::Avx2
+        } else {
+            SimdLevel::Neon
+        };
         let error = foreign.require().unwrap_err().to_string();
         assert!(error.contains(&foreign.to_string()), "{error}");
     }
