@@ -108,7 +108,7 @@ def _cases() -> list[Case]:
         Case("nlinear_huber", "NLinear", short, "HuberLoss", {"delta": 1.0}),
         Case("mlp_rmse", "MLP", plain["mlp"][1], "RMSE", masked=True),
         Case("nhits_h1", "NHITS", {"h": 1, "input_size": 12, **narrow}),
-        Case("nhits_avgpool", "NHITS", {**tiny, **narrow, "pooling_mode": "AvgPool1d"}),
+        Case("nhits_avgpool", "NHITS", {"h": 6, "input_size": 17, **narrow, "pooling_mode": "AvgPool1d"}),
         Case("lstm_long", "LSTM", {"h": 20, "input_size": 12, **recurrent}),
         Case("patchtst_deep", "PatchTST", {**tiny_long, **few, "encoder_layers": 3, **no_dropout}),
         Case("dlinear_adamw", "DLinear", short, "MSE", optimizer=ADAMW),

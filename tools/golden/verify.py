@@ -230,7 +230,8 @@ def worst_error(path: Path) -> float:
             options = {}  # train and eval mode are the same
         y_hat = FORWARD[file.model](file, y, mask, file.args["h"], **options)
         if y_hat.shape != file.tensors[output].shape:
-            raise ValueError(f"{path.name}: {output} has shape {file.tensors[output].shape}, not {y_hat.shape}")
+            found = file.tensors[output].shape
+            raise ValueError(f"{path.name}: {output} has shape {found}, not {y_hat.shape}")
         worst = max(worst, np.abs(y_hat - file.tensors[output]).max())
     return worst
 
