@@ -9,6 +9,7 @@ use std::fmt::{Debug, Display};
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
 
+use half::slice::HalfFloatSliceExt;
 pub use half::{bf16, f16};
 
 /// The type of a stored number, as data.
@@ -131,10 +132,30 @@ pub trait Real:
     fn from_usize(n: usize) -> Self;
     /// A uniform number in `[0, 1)` from 64 random bits (`f32` uses the upper 24 of the lower word, `f64` 53).
     fn unit_from_bits(bits: u64) -> Self;
+    /// Rounds to bf16, nearest even.
+    ///
+    /// # Panics
+    /// The lengths differ.
+    fn narrow_bf16(wide: &[Self], narrow: &mut [bf16]);
+    /// Exact.
+    ///
+    /// # Panics
+    /// The lengths differ.
+    fn widen_bf16(narrow: &[bf16], wide: &mut [Self]);
+    /// Rounds to f16, nearest even; what is too large becomes infinite.
+    ///
+    /// # Panics
+    /// The lengths differ.
+    fn narrow_f16(wide: &[Self], narrow: &mut [f16]);
+    /// Exact.
+    ///
+    /// # Panics
+    /// The lengths differ.
+    fn widen_f16(narrow: &[f16], wide: &mut [Self]);
 }
 
 macro_rules! real {
-    ($type:ty, $unit:expr) => {
+    ($type:ty, $unit:expr, $narrow:ident, $widen:ident) => {
         impl Real for $type {
             const ONE: Self = 1.0;
             const EPSILON: Self = <$type>::EPSILON;
@@ -166,14 +187,34 @@ macro_rules! real {
             fn unit_from_bits(bits: u64) -> Self {
                 $unit(bits)
             }
+            fn narrow_bf16(wide: &[Self], narrow: &mut [bf16]) {
+                narrow.$narrow(wide);
+            }
+            fn widen_bf16(narrow: &[bf16], wide: &mut [Self]) {
+                narrow.$widen(wide);
+            }
+            fn narrow_f16(wide: &[Self], narrow: &mut [f16]) {
+                narrow.$narrow(wide);
+            }
+            fn widen_f16(narrow: &[f16], wide: &mut [Self]) {
+                narrow.$widen(wide);
+            }
         }
     };
 }
 
-real!(f32, |bits: u64| ((bits as u32) >> 8) as f32
-    * (1.0 / 16_777_216.0));
-real!(f64, |bits: u64| (bits >> 11) as f64
-    * (1.0 / 9_007_199_254_740_992.0));
+real!(
+    f32,
+    |bits: u64| ((bits as u32) >> 8) as f32 * (1.0 / 16_777_216.0),
+    convert_from_f32_slice,
+    convert_to_f32_slice
+);
+real!(
+    f64,
+    |bits: u64| (bits >> 11) as f64 * (1.0 / 9_007_199_254_740_992.0),
+    convert_from_f64_slice,
+    convert_to_f64_slice
+);
 
 #[cfg(test)]
 mod tests {

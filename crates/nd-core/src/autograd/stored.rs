@@ -1,0 +1,94 @@
+//! Values kept for the backward pass, in full or in sixteen bits.
+
+use std::ops::Deref;
+
+use crate::buffer::Buffer;
+use crate::element::{Real, bf16, f16};
+use crate::options::Precision;
+use crate::pool::MemoryPool;
+
+/// Values in the format they are kept in.
+#[derive(Debug)]
+pub enum Stored<R: Real> {
+    /// In the tape's own type.
+    Full(Buffer<R>),
+    /// Rounded to bf16.
+    Bf16(Buffer<bf16>),
+    /// Rounded to f16.
+    F16(Buffer<f16>),
+}
+
+impl<R: Real> Stored<R> {
+    /// Keeps `values` in `precision`; the wide buffer goes back to its pool when it is narrowed.
+    #[must_use]
+    pub fn new(pool: &MemoryPool, values: Buffer<R>, precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::Full(values),
+            Precision::Bf16 => {
+                let mut narrow = pool.take(values.len());
+                R::narrow_bf16(&values, &mut narrow);
+                Self::Bf16(narrow)
+            }
+            Precision::F16 => {
+                let mut narrow = pool.take(values.len());
+                R::narrow_f16(&values, &mut narrow);
+                Self::F16(narrow)
+            }
+        }
+    }
+
+    /// The number of values.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Full(values) => values.len(),
+            Self::Bf16(values) => values.len(),
+            Self::F16(values) => values.len(),
+        }
+    }
+
+    /// Whether there are no values.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The values in the tape's own type: lent when they are kept so, widened into memory of the pool otherwise.
+    #[must_use]
+    pub fn load(&self, pool: &MemoryPool) -> Value<'_, R> {
+        match self {
+            Self::Full(values) => Value::Lent(values),
+            Self::Bf16(values) => {
+                let mut wide = pool.take(values.len());
+                R::widen_bf16(values, &mut wide);
+                Value::Widened(wide)
+            }
+            Self::F16(values) => {
+                let mut wide = pool.take(values.len());
+                R::widen_f16(values, &mut wide);
+                Value::Widened(wide)
+            }
+        }
+    }
+}
+
+/// Values in the tape's own type; dereferences to `[R]`.
+#[derive(Debug)]
+pub enum Value<'a, R: Real> {
+    /// The very memory they are kept in.
+    Lent(&'a [R]),
+    /// A copy of values that are kept in sixteen bits.
+    Widened(Buffer<R>),
+}
+
+impl<R: Real> Deref for Value<'_, R> {
+    type Target = [R];
+
+    #[inline]
+    fn deref(&self) -> &[R] {
+        match self {
+            Self::Lent(values) => values,
+            Self::Widened(values) => values,
+        }
+    }
+}
