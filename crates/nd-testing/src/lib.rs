@@ -1,1 +1,16 @@
-//! Test support: tolerances, ULP distances, gradient checks, golden files and a counting allocator.
+//! Test support for every crate of the workspace: how close is close, which values and lengths are worth trying,
+//! gradient checks, golden files, and a counting allocator.
+//!
+//! Functions here panic with a message that says what differs and where; they are meant for tests only.
+
+pub mod alloc;
+pub mod cases;
+pub mod close;
+pub mod golden;
+pub mod gradcheck;
+pub mod ulp;
+
+pub use close::{assert_close, assert_norm_close, norm_error};
+pub use golden::Golden;
+pub use gradcheck::{GradInput, gradcheck};
+pub use ulp::{ulp_distance_f32, ulp_distance_f64};

@@ -1,0 +1,86 @@
+//! An allocator that counts, over all threads.
+//!
+//! A test binary of its own declares `#[global_allocator] static ALLOC: CountingAllocator = CountingAllocator;` and
+//! brackets what it measures with [`measure`]. Other tests of the same binary would be counted too: keep it to one test.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+/// When set, an allocation of at least this many bytes counts as large; see [`measure_large`].
+static THRESHOLD: AtomicUsize = AtomicUsize::new(usize::MAX);
+static LARGE: AtomicUsize = AtomicUsize::new(0);
+
+/// The system allocator with counters.
+#[derive(Debug)]
+pub struct CountingAllocator;
+
+fn grown(bytes: usize) {
+    COUNT.fetch_add(1, Relaxed);
+    if bytes >= THRESHOLD.load(Relaxed) {
+        LARGE.fetch_add(1, Relaxed);
+    }
+    let live = LIVE.fetch_add(bytes, Relaxed) + bytes;
+    PEAK.fetch_max(live, Relaxed);
+}
+
+// SAFETY: every call goes to the system allocator unchanged; counting touches only atomics.
+unsafe impl GlobalAlloc for CountingAllocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        grown(layout.size());
+        // SAFETY: the caller's promise about the layout is handed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        grown(layout.size());
+        // SAFETY: as in `alloc`.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: `memory` came from this allocator, that is from the system's, with this layout.
+        unsafe { System.dealloc(memory, layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        LIVE.fetch_sub(layout.size(), Relaxed);
+        grown(size);
+        // SAFETY: as in `dealloc`; the new size is the caller's.
+        unsafe { System.realloc(memory, layout, size) }
+    }
+}
+
+/// What was allocated during a measurement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allocations {
+    /// Calls for memory, reallocations included.
+    pub count: usize,
+    /// Of these, calls for at least the threshold of [`measure_large`].
+    pub large: usize,
+    /// The highest number of live bytes above that at the start.
+    pub peak_bytes: usize,
+}
+
+/// Runs `work` and counts what all threads allocate meanwhile.
+pub fn measure<T>(work: impl FnOnce() -> T) -> (T, Allocations) {
+    measure_large(usize::MAX, work)
+}
+
+/// As [`measure`], counting also the allocations of at least `threshold` bytes.
+pub fn measure_large<T>(threshold: usize, work: impl FnOnce() -> T) -> (T, Allocations) {
+    THRESHOLD.store(threshold, Relaxed);
+    let (count, large, live) = (COUNT.load(Relaxed), LARGE.load(Relaxed), LIVE.load(Relaxed));
+    PEAK.store(live, Relaxed);
+    let out = work();
+    let used = Allocations {
+        count: COUNT.load(Relaxed) - count,
+        large: LARGE.load(Relaxed) - large,
+        peak_bytes: PEAK.load(Relaxed).saturating_sub(live),
+    };
+    THRESHOLD.store(usize::MAX, Relaxed);
+    (out, used)
+}
