@@ -161,7 +161,7 @@ impl fmt::Display for Precision {
 }
 
 /// The choices of one run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct RunOptions {
     /// The instruction set of every kernel.
     pub simd: SimdLevel,
@@ -171,17 +171,6 @@ pub struct RunOptions {
     pub precision: Precision,
     /// How many threads may work; `None` is all that the machine offers.
     pub threads: Option<usize>,
-}
-
-impl Default for RunOptions {
-    fn default() -> Self {
-        Self {
-            simd: SimdLevel::current(),
-            attention: AttentionKind::default(),
-            precision: Precision::default(),
-            threads: None,
-        }
-    }
 }
 
 #[cfg(test)]

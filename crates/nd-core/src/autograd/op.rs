@@ -45,9 +45,11 @@ impl<R: Real, O: Op<R>> OpBox<R> for Cell<O> {
     }
 }
 
+type Boxes<R> = Vec<Box<dyn OpBox<R>>>;
+
 /// Empty boxes by op type, so that recording the same ops every step allocates nothing.
 pub(super) struct SpareBoxes<R: Real> {
-    by_type: Vec<(TypeId, Vec<Box<dyn OpBox<R>>>)>,
+    by_type: Vec<(TypeId, Boxes<R>)>,
 }
 
 impl<R: Real> SpareBoxes<R> {
