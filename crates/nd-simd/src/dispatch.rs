@@ -56,6 +56,24 @@ pub trait Isa: Simd {
     /// Shifts each 64-bit word right, filling with zeros; `amount < 64`.
     fn shift_right_u64s(self, x: Self::u64s, amount: u32) -> Self::u64s;
 
+    /// `2^n` for whole numbers `n` from -126 to 127.
+    #[inline(always)]
+    fn power_of_two_f32s(self, n: Self::f32s) -> Self::f32s {
+        // 1.5 * 2^23 + n has n in its low bits; shifted by 23 they land in the exponent field.
+        let bits = self.transmute_u32s_f32s(self.add_f32s(n, self.splat_f32s(12_582_912.0)));
+        let exponent = self.wrapping_dyn_shl_u32s(bits, self.splat_u32s(23));
+        self.transmute_f32s_u32s(self.add_u32s(exponent, self.splat_u32s(1.0f32.to_bits())))
+    }
+    /// `2^n` for whole numbers `n` from -1022 to 1023.
+    #[inline(always)]
+    fn power_of_two_f64s(self, n: Self::f64s) -> Self::f64s {
+        // As for f32, with 1.5 * 2^52.
+        let magic = self.splat_f64s(6_755_399_441_055_744.0);
+        let bits = self.transmute_u64s_f64s(self.add_f64s(n, magic));
+        let exponent = self.shift_left_u64s(bits, 52);
+        self.transmute_f64s_u64s(self.add_u64s(exponent, self.splat_u64s(1.0f64.to_bits())))
+    }
+
     /// `x 2^n` for whole numbers `n` of at most 252 in size, rounded once also where the result is denormal, provided that
     /// `x` is in `[2^-40, 2^40]`.
     ///
@@ -64,13 +82,8 @@ pub trait Isa: Simd {
     fn scale_by_power_f32s(self, x: Self::f32s, n: Self::f32s) -> Self::f32s {
         let half = self.round_f32s(self.mul_f32s(n, self.splat_f32s(0.5)));
         let rest = self.sub_f32s(n, half);
-        let power = |k| {
-            // 1.5 * 2^23 + k has k in its low bits; shifted by 23 they land in the exponent field.
-            let bits = self.transmute_u32s_f32s(self.add_f32s(k, self.splat_f32s(12_582_912.0)));
-            let exponent = self.wrapping_dyn_shl_u32s(bits, self.splat_u32s(23));
-            self.transmute_f32s_u32s(self.add_u32s(exponent, self.splat_u32s(1.0f32.to_bits())))
-        };
-        self.mul_f32s(self.mul_f32s(x, power(half)), power(rest))
+        let scaled = self.mul_f32s(x, self.power_of_two_f32s(half));
+        self.mul_f32s(scaled, self.power_of_two_f32s(rest))
     }
     /// `x 2^n` for whole numbers `n` of at most 2044 in size, rounded once also where the result is denormal, provided that
     /// `x` is in `[2^-400, 2^400]`.
@@ -78,14 +91,8 @@ pub trait Isa: Simd {
     fn scale_by_power_f64s(self, x: Self::f64s, n: Self::f64s) -> Self::f64s {
         let half = self.round_f64s(self.mul_f64s(n, self.splat_f64s(0.5)));
         let rest = self.sub_f64s(n, half);
-        let power = |k| {
-            // 1.5 * 2^52 + k: see the f32 version.
-            let bits = self
-                .transmute_u64s_f64s(self.add_f64s(k, self.splat_f64s(6_755_399_441_055_744.0)));
-            let exponent = self.shift_left_u64s(bits, 52);
-            self.transmute_f64s_u64s(self.add_u64s(exponent, self.splat_u64s(1.0f64.to_bits())))
-        };
-        self.mul_f64s(self.mul_f64s(x, power(half)), power(rest))
+        let scaled = self.mul_f64s(x, self.power_of_two_f64s(half));
+        self.mul_f64s(scaled, self.power_of_two_f64s(rest))
     }
 }
 
@@ -208,6 +215,14 @@ mod x86 {
             self.shr_dyn_u64x8(x, self.splat_u64s(u64::from(amount)))
         }
         // One instruction, any exponent.
+        #[inline(always)]
+        fn power_of_two_f32s(self, n: Self::f32s) -> Self::f32s {
+            self.scale_by_power_f32s(self.splat_f32s(1.0), n)
+        }
+        #[inline(always)]
+        fn power_of_two_f64s(self, n: Self::f64s) -> Self::f64s {
+            self.scale_by_power_f64s(self.splat_f64s(1.0), n)
+        }
         #[inline(always)]
         fn scale_by_power_f32s(self, x: Self::f32s, n: Self::f32s) -> Self::f32s {
             pulp::cast(self.avx512f._mm512_scalef_ps(pulp::cast(x), pulp::cast(n)))

@@ -105,6 +105,9 @@ pub trait SimdReal: Real + Transcendental {
     /// [`Isa::scale_by_power_f32s`]
     fn scale_by_power<S: Isa>(simd: S, x: Self::Vector<S>, n: Self::Vector<S>) -> Self::Vector<S>;
 
+    /// [`Isa::power_of_two_f32s`]
+    fn power_of_two<S: Isa>(simd: S, n: Self::Vector<S>) -> Self::Vector<S>;
+
     /// `a < b`
     fn less_than<S: Isa>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Mask<S>;
     /// `a <= b`
@@ -157,7 +160,7 @@ macro_rules! simd_real {
         split $as_simd:ident $as_mut_simd:ident,
         masked $between:ident $load:ident $store:ident $index:ident,
         $splat:ident $add:ident $sub:ident $mul:ident $div:ident $fma:ident $neg:ident $abs:ident $sqrt:ident,
-        $larger:ident $smaller:ident $round:ident $scale:ident,
+        $larger:ident $smaller:ident $round:ident $scale:ident $power:ident,
         $lt:ident $le:ident $eq:ident $select:ident $mask_and:ident $mask_or:ident $mask_not:ident $first_true:ident,
         $and:ident $or:ident $xor:ident $to_int:ident $from_int:ident $int_add:ident $int_sub:ident,
         $shl:expr, $shr:expr,
@@ -272,6 +275,10 @@ macro_rules! simd_real {
                 simd.$scale(x, n)
             }
             #[inline(always)]
+            fn power_of_two<S: Isa>(simd: S, n: S::$vector) -> S::$vector {
+                simd.$power(n)
+            }
+            #[inline(always)]
             fn less_than<S: Isa>(simd: S, a: S::$vector, b: S::$vector) -> S::$mask {
                 simd.$lt(a, b)
             }
@@ -364,7 +371,7 @@ simd_real!(
     split as_simd_f32s as_mut_simd_f32s,
     masked mask_between_m32s mask_load_ptr_f32s mask_store_ptr_f32s u32,
     splat_f32s add_f32s sub_f32s mul_f32s div_f32s mul_add_e_f32s neg_f32s abs_f32s sqrt_f32s,
-    larger_f32s smaller_f32s round_f32s scale_by_power_f32s,
+    larger_f32s smaller_f32s round_f32s scale_by_power_f32s power_of_two_f32s,
     less_than_f32s less_than_or_equal_f32s equal_f32s select_u32s and_m32s or_m32s not_m32s first_true_m32s,
     and_f32s or_f32s xor_f32s transmute_u32s_f32s transmute_f32s_u32s add_u32s sub_u32s,
     shl_u32, shr_u32,
@@ -377,7 +384,7 @@ simd_real!(
     split as_simd_f64s as_mut_simd_f64s,
     masked mask_between_m64s mask_load_ptr_f64s mask_store_ptr_f64s u64,
     splat_f64s add_f64s sub_f64s mul_f64s div_f64s mul_add_e_f64s neg_f64s abs_f64s sqrt_f64s,
-    larger_f64s smaller_f64s round_f64s scale_by_power_f64s,
+    larger_f64s smaller_f64s round_f64s scale_by_power_f64s power_of_two_f64s,
     less_than_f64s less_than_or_equal_f64s equal_f64s select_u64s and_m64s or_m64s not_m64s first_true_m64s,
     and_f64s or_f64s xor_f64s transmute_u64s_f64s transmute_f64s_u64s add_u64s sub_u64s,
     Isa::shift_left_u64s, Isa::shift_right_u64s,
@@ -569,6 +576,15 @@ impl<S: Isa, R: SimdReal> Lanes<S, R> {
         Self {
             simd: self.simd,
             raw: R::scale_by_power(self.simd, self.raw, n.raw),
+        }
+    }
+    /// `2^self` for whole numbers; see [`Isa::power_of_two_f32s`] for the range.
+    #[inline(always)]
+    #[must_use]
+    pub fn power_of_two(self) -> Self {
+        Self {
+            simd: self.simd,
+            raw: R::power_of_two(self.simd, self.raw),
         }
     }
     /// `self > other ? self : other`: `other` when either is NaN. One instruction.

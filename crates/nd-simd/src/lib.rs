@@ -1,8 +1,15 @@
 //! CPU kernels for f32 and f64 on AVX2, AVX-512, NEON and scalar, forward and backward.
 
+pub mod activations;
 pub mod dispatch;
 pub mod lanes;
+pub mod map;
 pub mod math;
+pub mod matmul;
+pub mod permute;
+pub mod reference;
+#[cfg(test)]
+mod testing;
 
 pub use dispatch::{Isa, Kernel, SimdLevel, dispatch};
 pub use lanes::{LaneMask, Lanes, SimdReal};

@@ -1,0 +1,665 @@
+//! Activation functions, forward and backward, over slices.
+//!
+//! An activation is a struct that implements [`Pointwise`]: the function of one vector, and below it the product of its derivative with
+//! the incoming gradient. [`Activation`] names them all as data, for layers that are configured and for epilogues of
+//! the matrix product, and the kernels here run any of them.
+//!
+//! What backward needs ([`Saved`]): ReLU, leaky ReLU, ELU, sigmoid and tanh are differentiated from their *output*, so their input need
+//! not be kept; GELU, its tanh form, SiLU and softplus need their *input*.
+//!
+//! NaN: every function passes it on. Where the saved value is NaN the (leaky) ReLU's and ELU's gradient passes unchanged,
+//! as in PyTorch.
+
+use nd_core::autograd::Accumulate;
+
+use crate::dispatch::{Isa, Kernel, SimdLevel, dispatch, instantiate, same_length};
+use crate::lanes::{Lanes, SimdReal};
+use crate::map::{Binary, Unary, map_binary, map_in_place, map_unary};
+use crate::math;
+
+/// What the backward pass of an activation is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Saved {
+    /// The argument of the forward pass.
+    Input,
+    /// The result of the forward pass.
+    Output,
+}
+
+/// An activation function of one vector.
+pub trait Pointwise: Copy {
+    /// What [`Pointwise::backward`] is given.
+    const SAVED: Saved;
+    /// The function; must be `#[inline(always)]`.
+    fn forward<S: Isa, R: SimdReal>(self, x: Lanes<S, R>) -> Lanes<S, R>;
+    /// The derivative times `dy`; must be `#[inline(always)]`.
+    fn backward<S: Isa, R: SimdReal>(self, saved: Lanes<S, R>, dy: Lanes<S, R>) -> Lanes<S, R>;
+}
+
+/// Every activation function, as data.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Activation {
+    /// `x`
+    Identity,
+    /// `max(x, 0)`
+    Relu,
+    /// `x` where positive, `slope x` elsewhere; `slope > 0`.
+    LeakyRelu {
+        /// The slope on the left.
+        slope: f64,
+    },
+    /// `x` where positive, `alpha (e^x - 1)` elsewhere; `alpha > 0`.
+    Elu {
+        /// Minus the limit on the left.
+        alpha: f64,
+    },
+    /// `x Phi(x)`
+    Gelu,
+    /// `x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`
+    GeluTanh,
+    /// `x / (1 + e^-x)`
+    Silu,
+    /// `1 / (1 + e^-x)`
+    Sigmoid,
+    /// `tanh x`
+    Tanh,
+    /// `log(1 + e^x)`
+    Softplus,
+}
+
+impl Activation {
+    /// One of each, with the customary parameters; for tests and benchmarks that must cover all.
+    pub const ALL: [Self; 10] = [
+        Self::Identity,
+        Self::Relu,
+        Self::LeakyRelu { slope: 0.01 },
+        Self::Elu { alpha: 1.0 },
+        Self::Gelu,
+        Self::GeluTanh,
+        Self::Silu,
+        Self::Sigmoid,
+        Self::Tanh,
+        Self::Softplus,
+    ];
+
+    /// What the backward pass needs.
+    #[must_use]
+    pub fn saved(self) -> Saved {
+        struct Ask;
+        impl Visitor for Ask {
+            type Output = Saved;
+            #[inline(always)]
+            fn visit<P: Pointwise>(self, _: P) -> Saved {
+                P::SAVED
+            }
+        }
+        self.visit(Ask)
+    }
+
+    /// Hands the activation's struct to a visitor, which is compiled for each.
+    #[inline(always)]
+    pub fn visit<V: Visitor>(self, visitor: V) -> V::Output {
+        match self {
+            Self::Identity => visitor.visit(Identity),
+            Self::Relu => visitor.visit(Relu),
+            Self::LeakyRelu { slope } => visitor.visit(LeakyRelu { slope }),
+            Self::Elu { alpha } => visitor.visit(Elu { alpha }),
+            Self::Gelu => visitor.visit(Gelu),
+            Self::GeluTanh => visitor.visit(GeluTanh),
+            Self::Silu => visitor.visit(Silu),
+            Self::Sigmoid => visitor.visit(Sigmoid),
+            Self::Tanh => visitor.visit(Tanh),
+            Self::Softplus => visitor.visit(Softplus),
+        }
+    }
+}
+
+/// Code that is compiled for each activation.
+pub trait Visitor {
+    /// What it returns.
+    type Output;
+    /// The code; must be `#[inline(always)]`.
+    fn visit<P: Pointwise>(self, activation: P) -> Self::Output;
+}
+
+/// `x`
+#[derive(Clone, Copy, Debug)]
+pub struct Identity;
+
+impl Pointwise for Identity {
+    const SAVED: Saved = Saved::Output;
+    #[inline(always)]
+    fn forward<S: Isa, R: SimdReal>(self, x: Lanes<S, R>) -> Lanes<S, R> {
+        x
+    }
+    #[inline(always)]
+    fn backward<S: Isa, R: SimdReal>(self, _: Lanes<S, R>, dy: Lanes<S, R>) -> Lanes<S, R> {
+        dy
+    }
+}
+
+/// `max(x, 0)`
+#[derive(Clone, Copy, Debug)]
+pub struct Relu;
+
+impl Pointwise for Relu {
+    const SAVED: Saved = Saved::Output;
+    #[inline(always)]
+    fn forward<S: Isa, R: SimdReal>(self, x: Lanes<S, R>) -> Lanes<S, R> {
+        // The second operand comes back when it is NaN.
+        x.constant(R::ZERO).larger_of(x)
+    }
+    #[inline(always)]
+    fn backward<S: Isa, R: SimdReal>(self, y: Lanes<S, R>, dy: Lanes<S, R>) -> Lanes<S, R> {
+        (!y.less_or_equal(y.constant(R::ZERO))).or_zero(dy)
+    }
+}
+
+/// `x` where positive, `slope x` elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub struct LeakyRelu {
+    /// The slope on the left, positive.
+    pub slope: f64,
+}
+
+impl Pointwise for LeakyRelu {
+    const SAVED: Saved = Saved::Output;
+    #[inline(always)]
+    fn forward<S: Isa, R: SimdReal>(self, x: Lanes<S, R>) -> Lanes<S, R> {
+        x.less_than(x.constant(R::ZERO))
+            .select(x * R::from_f64(self.slope), x)
+    }
+    #[inline(always)]
+    fn backward<S: Isa, R: SimdReal>(self, y: Lanes<S, R>, dy: Lanes<S, R>) -> Lanes<S, R> {
+        y.less_or_equal(y.constant(R::ZERO))
+            .select(dy * R::from_f64(self.slope), dy)
+    }
+}
+
+/// `x` where positive, `alpha (e^x - 1)` elsewhere (Clevert, Unterthiner and Hochreiter 2016).
+#[derive(Clone, Copy, Debug)]
+pub struct Elu {
+    /// Minus the limit on the left, positive.
+    pub alpha: f64,
+}
+
+impl Pointwise for Elu {
+    const SAVED: Saved = Saved::Output;
+    #[inline(always)]
+    fn forward<S: Isa, R: SimdReal>(self, x: Lanes<S, R>) -> Lanes<S, R> {
+        let left = math::expm1_nonpositive(x) * R::from_f64(self.alpha);
+        x.less_than(x.constant(R::ZERO)).select(left, x)
+    }
+    #[inline(always)]
+    fn backward<S: Isa, R: SimdReal>(self, y: Lanes<S, R>, dy: Lanes<S, R>) -> Lanes<S, R> {
+        // alpha e^x = y + alpha
+        let left = dy * (y + R::from_f64(self.alpha));
+        y.less_or_equal(y.constant(R::ZERO)).select(left, dy)
+    }
+}
+
+/// `x Phi(x)` (Hendrycks and Gimpel 2016).
+#[derive(Clone, Copy, Debug)]
+pub struct Gelu;
+
+impl Pointwise for Gelu {
+    const SAVED: Saved = Saved::Input;
+    #[inline(always)]
+    fn forward<S: Isa, R: SimdReal>(self, x: Lanes<S, R>) -> Lanes<S, R> {
+        math::gelu(x)
+    }
+    #[inline(always)]
+    fn backward<S: Isa, R: SimdReal>(self, x: Lanes<S, R>, dy: Lanes<S, R>) -> Lanes<S, R> {
+        dy * math::gelu_derivative(x)
+    }
+}
+
+/// `x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`, which is `x sigmoid(sqrt(8/pi) (x + 0.044715 x^3))`.
+///
+/// On the left the relative error grows with the argument of the exponential, to some 150 ULP at `x = -9`.
+#[derive(Clone, Copy, Debug)]
+pub struct GeluTanh;
+
+/// `sqrt(8 / pi)`
+const SQRT_8_OVER_PI: f64 = 1.595_769_121_605_730_7;
+/// Of Hendrycks and Gimpel.
+const CUBIC: f64 = 0.044_715;
+
+impl Pointwise for GeluTanh {
+    const SAVED: Saved = Saved::Input;
+    #[inline(always)]
+    fn forward<S: Isa, R: SimdReal>(self, x: Lanes<S, R>) -> Lanes<S, R> {
+        let x = math::clamp_left_tail(x);
+        math::times_sigmoid(x, x * gelu_tanh_slope(x, CUBIC))
+    }
+    #[inline(always)]
+    fn backward<S: Isa, R: SimdReal>(self, x: Lanes<S, R>, dy: Lanes<S, R>) -> Lanes<S, R> {
+        // Beyond 100 the derivative is zero or one, and products with infinity would be NaN.
+        let limit = x.constant(R::from_f64(100.0));
+        let x = limit.smaller_of((-limit).larger_of(x));
+        let s = math::sigmoid(x * gelu_tanh_slope(x, CUBIC));
+        let bend = x * (x.constant(R::ONE) - s) * gelu_tanh_slope(x, 3.0 * CUBIC);
+        dy * bend.mul_add(s, s)
+    }
+}
+
+/// `sqrt(8/pi) (1 + cubic x^2)`
+#[inline(always)]
+fn gelu_tanh_slope<S: Isa, R: SimdReal>(x: Lanes<S, R>, cubic: f64) -> Lanes<S, R> {
+    (x * x).mul_add(
+        x.constant(R::from_f64(SQRT_8_OVER_PI * cubic)),
+        x.constant(R::from_f64(SQRT_8_OVER_PI)),
+    )
+}
+
+/// `x / (1 + e^-x)` (Elfwing, Uchibe and Doya 2018).
+#[derive(Clone, Copy, Debug)]
+pub struct Silu;
+
+impl Pointwise for Silu {
+    const SAVED: Saved = Saved::Input;
+    #[inline(always)]
+    fn forward<S: Isa, R: SimdReal>(self, x: Lanes<S, R>) -> Lanes<S, R> {
+        let x = math::clamp_left_tail(x);
+        math::times_sigmoid(x, x)
+    }
+    #[inline(always)]
+    fn backward<S: Isa, R: SimdReal>(self, x: Lanes<S, R>, dy: Lanes<S, R>) -> Lanes<S, R> {
+        // As above: the derivative is zero or one beyond 800.
+        let limit = x.constant(R::from_f64(800.0));
+        let x = limit.smaller_of((-limit).larger_of(x));
+        let s = math::sigmoid(x);
+        let bend = x * (x.constant(R::ONE) - s);
+        dy * bend.mul_add(s, s)
+    }
+}
+
+/// `1 / (1 + e^-x)`
+#[derive(Clone, Copy, Debug)]
+pub struct Sigmoid;
+
+impl Pointwise for Sigmoid {
+    const SAVED: Saved = Saved::Output;
+    #[inline(always)]
+    fn forward<S: Isa, R: SimdReal>(self, x: Lanes<S, R>) -> Lanes<S, R> {
+        math::sigmoid(x)
+    }
+    #[inline(always)]
+    fn backward<S: Isa, R: SimdReal>(self, y: Lanes<S, R>, dy: Lanes<S, R>) -> Lanes<S, R> {
+        dy * y * (y.constant(R::ONE) - y)
+    }
+}
+
+/// `tanh x`
+#[derive(Clone, Copy, Debug)]
+pub struct Tanh;
+
+impl Pointwise for Tanh {
+    const SAVED: Saved = Saved::Output;
+    #[inline(always)]
+    fn forward<S: Isa, R: SimdReal>(self, x: Lanes<S, R>) -> Lanes<S, R> {
+        math::tanh(x)
+    }
+    #[inline(always)]
+    fn backward<S: Isa, R: SimdReal>(self, y: Lanes<S, R>, dy: Lanes<S, R>) -> Lanes<S, R> {
+        dy * (-y).mul_add(y, y.constant(R::ONE))
+    }
+}
+
+/// `log(1 + e^x)`
+#[derive(Clone, Copy, Debug)]
+pub struct Softplus;
+
+impl Pointwise for Softplus {
+    const SAVED: Saved = Saved::Input;
+    #[inline(always)]
+    fn forward<S: Isa, R: SimdReal>(self, x: Lanes<S, R>) -> Lanes<S, R> {
+        math::softplus(x)
+    }
+    #[inline(always)]
+    fn backward<S: Isa, R: SimdReal>(self, x: Lanes<S, R>, dy: Lanes<S, R>) -> Lanes<S, R> {
+        dy * math::sigmoid(x)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Forward<P>(P);
+
+impl<P: Pointwise> Unary for Forward<P> {
+    #[inline(always)]
+    fn apply<S: Isa, R: SimdReal>(self, x: Lanes<S, R>) -> Lanes<S, R> {
+        self.0.forward(x)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Backward<P>(P);
+
+impl<P: Pointwise> Binary for Backward<P> {
+    #[inline(always)]
+    fn apply<S: Isa, R: SimdReal>(self, saved: Lanes<S, R>, dy: Lanes<S, R>) -> Lanes<S, R> {
+        self.0.backward(saved, dy)
+    }
+}
+
+struct ForwardKernel<'a, P, R> {
+    activation: P,
+    x: &'a [R],
+    y: &'a mut [R],
+}
+
+impl<P: Pointwise, R: SimdReal> Kernel for ForwardKernel<'_, P, R> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Isa>(self, simd: S) {
+        map_unary::<false, S, R>(simd, Forward(self.activation), self.x, self.y);
+    }
+}
+
+struct InPlaceKernel<'a, P, R> {
+    activation: P,
+    x: &'a mut [R],
+}
+
+impl<P: Pointwise, R: SimdReal> Kernel for InPlaceKernel<'_, P, R> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Isa>(self, simd: S) {
+        map_in_place(simd, Forward(self.activation), self.x);
+    }
+}
+
+struct BackwardKernel<'a, P, R> {
+    activation: P,
+    saved: &'a [R],
+    dy: &'a [R],
+    dx: &'a mut [R],
+    acc: Accumulate,
+}
+
+impl<P: Pointwise, R: SimdReal> Kernel for BackwardKernel<'_, P, R> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Isa>(self, simd: S) {
+        let f = Backward(self.activation);
+        match self.acc {
+            Accumulate::Write => map_binary::<false, S, R>(simd, f, self.saved, self.dy, self.dx),
+            Accumulate::Add => map_binary::<true, S, R>(simd, f, self.saved, self.dy, self.dx),
+        }
+    }
+}
+
+macro_rules! slices {
+    ($(
+        $name:literal $activation:ident ($($parameter:ident),*) $saved:ident,
+        $forward:ident $backward:ident
+    );* $(;)?) => {
+        $(
+            instantiate! {
+                #[doc = concat!("`y = ", $name, "(x)`: see [`", stringify!($activation), "`].")]
+                ///
+                /// # Panics
+                /// The lengths differ, or the machine lacks the level.
+                pub fn $forward<R>(level: SimdLevel, $($parameter: f64,)* x: &[R], y: &mut [R])
+                { same_length("x", x.len(), "y", y.len()); }
+                then { dispatch(level, ForwardKernel { activation: $activation { $($parameter),* }, x, y }) }
+            }
+            instantiate! {
+                #[doc = concat!("The gradient of ", $name, " from its saved ", stringify!($saved), ".")]
+                ///
+                /// # Panics
+                /// The lengths differ, or the machine lacks the level.
+                pub fn $backward<R>(
+                    level: SimdLevel,
+                    $($parameter: f64,)*
+                    $saved: &[R],
+                    dy: &[R],
+                    dx: &mut [R],
+                    acc: Accumulate,
+                )
+                {
+                    same_length("dy", dy.len(), stringify!($saved), $saved.len());
+                    same_length("dy", dy.len(), "dx", dx.len());
+                }
+                then {
+                    let activation = $activation { $($parameter),* };
+                    dispatch(level, BackwardKernel { activation, saved: $saved, dy, dx, acc })
+                }
+            }
+        )*
+    };
+}
+
+slices! {
+    "identity" Identity () y, identity_forward identity_backward;
+    "relu" Relu () y, relu_forward relu_backward;
+    "leaky_relu" LeakyRelu (slope) y, leaky_relu_forward leaky_relu_backward;
+    "elu" Elu (alpha) y, elu_forward elu_backward;
+    "gelu" Gelu () x, gelu_forward gelu_backward;
+    "gelu_tanh" GeluTanh () x, gelu_tanh_forward gelu_tanh_backward;
+    "silu" Silu () x, silu_forward silu_backward;
+    "sigmoid" Sigmoid () y, sigmoid_forward sigmoid_backward;
+    "tanh" Tanh () y, tanh_forward tanh_backward;
+    "softplus" Softplus () x, softplus_forward softplus_backward;
+}
+
+instantiate! {
+    /// `x = activation(x)`, without a second buffer; for inference, and where only the output is saved.
+    ///
+    /// # Panics
+    /// The machine lacks the level.
+    pub fn activation_in_place<R>(level: SimdLevel, activation: Activation, x: &mut [R])
+    {}
+    then {
+        struct Run<'a, R>(SimdLevel, &'a mut [R]);
+        impl<R: SimdReal> Visitor for Run<'_, R> {
+            type Output = ();
+            #[inline(always)]
+            fn visit<P: Pointwise>(self, activation: P) {
+                dispatch(self.0, InPlaceKernel { activation, x: self.1 });
+            }
+        }
+        activation.visit(Run(level, x))
+    }
+}
+
+/// `y = activation(x)`
+///
+/// # Panics
+/// The lengths differ, or the machine lacks the level.
+#[track_caller]
+pub fn activation_forward<R: SimdReal>(
+    level: SimdLevel,
+    activation: Activation,
+    x: &[R],
+    y: &mut [R],
+) {
+    match activation {
+        Activation::Identity => identity_forward(level, x, y),
+        Activation::Relu => relu_forward(level, x, y),
+        Activation::LeakyRelu { slope } => leaky_relu_forward(level, slope, x, y),
+        Activation::Elu { alpha } => elu_forward(level, alpha, x, y),
+        Activation::Gelu => gelu_forward(level, x, y),
+        Activation::GeluTanh => gelu_tanh_forward(level, x, y),
+        Activation::Silu => silu_forward(level, x, y),
+        Activation::Sigmoid => sigmoid_forward(level, x, y),
+        Activation::Tanh => tanh_forward(level, x, y),
+        Activation::Softplus => softplus_forward(level, x, y),
+    }
+}
+
+/// The gradient of an activation; `saved` is what [`Activation::saved`] asks for.
+///
+/// # Panics
+/// The lengths differ, or the machine lacks the level.
+#[track_caller]
+pub fn activation_backward<R: SimdReal>(
+    level: SimdLevel,
+    activation: Activation,
+    saved: &[R],
+    dy: &[R],
+    dx: &mut [R],
+    acc: Accumulate,
+) {
+    match activation {
+        Activation::Identity => identity_backward(level, saved, dy, dx, acc),
+        Activation::Relu => relu_backward(level, saved, dy, dx, acc),
+        Activation::LeakyRelu { slope } => leaky_relu_backward(level, slope, saved, dy, dx, acc),
+        Activation::Elu { alpha } => elu_backward(level, alpha, saved, dy, dx, acc),
+        Activation::Gelu => gelu_backward(level, saved, dy, dx, acc),
+        Activation::GeluTanh => gelu_tanh_backward(level, saved, dy, dx, acc),
+        Activation::Silu => silu_backward(level, saved, dy, dx, acc),
+        Activation::Sigmoid => sigmoid_backward(level, saved, dy, dx, acc),
+        Activation::Tanh => tanh_backward(level, saved, dy, dx, acc),
+        Activation::Softplus => softplus_backward(level, saved, dy, dx, acc),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reference::activations as reference;
+    use crate::testing::{LENGTHS, Noise, assert_close, poisoned};
+
+    fn exact(activation: Activation, x: f64) -> f64 {
+        match activation {
+            Activation::Identity => x,
+            Activation::Relu => reference::relu(x),
+            Activation::LeakyRelu { slope } => reference::leaky_relu(x, slope),
+            Activation::Elu { alpha } => reference::elu(x, alpha),
+            Activation::Gelu => reference::gelu(x),
+            Activation::GeluTanh => reference::gelu_tanh(x),
+            Activation::Silu => reference::silu(x),
+            Activation::Sigmoid => reference::sigmoid(x),
+            Activation::Tanh => x.tanh(),
+            Activation::Softplus => reference::softplus(x),
+        }
+    }
+
+    fn exact_derivative(activation: Activation, x: f64) -> f64 {
+        match activation {
+            Activation::Identity => 1.0,
+            Activation::Relu => f64::from(x > 0.0),
+            Activation::LeakyRelu { slope } => {
+                if x > 0.0 {
+                    1.0
+                } else {
+                    slope
+                }
+            }
+            Activation::Elu { alpha } => {
+                if x > 0.0 {
+                    1.0
+                } else {
+                    alpha * x.exp()
+                }
+            }
+            Activation::Gelu => reference::gelu_derivative(x),
+            Activation::GeluTanh => reference::gelu_tanh_derivative(x),
+            Activation::Silu => reference::silu_derivative(x),
+            Activation::Sigmoid => reference::sigmoid(x) * reference::sigmoid(-x),
+            Activation::Tanh => 1.0 - x.tanh() * x.tanh(),
+            Activation::Softplus => reference::sigmoid(x),
+        }
+    }
+
+    fn agrees<R: SimdReal>(tolerance: f64) {
+        let mut noise = Noise::new(1);
+        for level in SimdLevel::supported() {
+            for activation in Activation::ALL {
+                for &len in LENGTHS {
+                    let x: Vec<R> = noise.vec(len, 6.0);
+                    let mut y: Vec<R> = poisoned(len);
+                    activation_forward(level, activation, &x, &mut y);
+                    let mut in_place = x.clone();
+                    activation_in_place(level, activation, &mut in_place);
+                    assert_eq!(y, in_place);
+                    for (i, (&x, &y)) in x.iter().zip(&y).enumerate() {
+                        let expected = exact(activation, x.to_f64());
+                        assert_close(y, expected, tolerance * (expected.abs() + 0.01), || {
+                            format!("{level} {activation:?} element {i} of {len}, x = {x}")
+                        });
+                    }
+                    let dy: Vec<R> = noise.vec(len, 2.0);
+                    let saved = match activation.saved() {
+                        Saved::Input => &x,
+                        Saved::Output => &y,
+                    };
+                    let mut dx: Vec<R> = poisoned(len);
+                    activation_backward(level, activation, saved, &dy, &mut dx, Accumulate::Write);
+                    let before: Vec<R> = noise.vec(len, 1.0);
+                    let mut added = before.clone();
+                    activation_backward(level, activation, saved, &dy, &mut added, Accumulate::Add);
+                    for i in 0..len {
+                        let expected = exact_derivative(activation, x[i].to_f64()) * dy[i].to_f64();
+                        let scale = tolerance * (dy[i].to_f64().abs() * 2.0);
+                        let place = || format!("{level} {activation:?} gradient {i} of {len}");
+                        assert_close(dx[i], expected, scale, place);
+                        let expected = expected + before[i].to_f64();
+                        assert_close(added[i], expected, scale + tolerance, place);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn f32_agrees_with_the_reference() {
+        agrees::<f32>(2e-6);
+    }
+
+    #[test]
+    fn f64_agrees_with_the_reference() {
+        agrees::<f64>(1e-14);
+    }
+
+    #[test]
+    fn nan_and_infinities_come_out_right() {
+        let x = [
+            f32::NAN,
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+            1e30,
+            -1e30,
+            0.0,
+            -0.0,
+        ];
+        for level in SimdLevel::supported() {
+            for activation in Activation::ALL {
+                let mut y = [0.0; 7];
+                activation_forward(level, activation, &x, &mut y);
+                assert!(y[0].is_nan(), "{level} {activation:?}");
+                let saved = match activation.saved() {
+                    Saved::Input => &x,
+                    Saved::Output => &y,
+                };
+                let mut dx = [0.0; 7];
+                activation_backward(
+                    level,
+                    activation,
+                    saved,
+                    &[1.0; 7],
+                    &mut dx,
+                    Accumulate::Write,
+                );
+                for i in 1..7 {
+                    let expected = exact(activation, f64::from(x[i]));
+                    assert_close(y[i], expected, 1e-6 * expected.abs(), || {
+                        format!("{level} {activation:?}({})", x[i])
+                    });
+                    let expected = exact_derivative(activation, f64::from(x[i]));
+                    assert_close(dx[i], expected, 1e-6, || {
+                        format!("{level} derivative of {activation:?} at {}", x[i])
+                    });
+                }
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "`x` has 3 elements but `y` has 2")]
+    fn lengths_must_agree() {
+        relu_forward(SimdLevel::Scalar, &[0.0f32; 3], &mut [0.0; 2]);
+    }
+}
