@@ -1,12 +1,10 @@
 //! A steady step of the engine allocates nothing. One test: the counter sees the whole process.
 
-mod common;
-
 use std::sync::Arc;
 
-use common::{center, dense, square};
 use nd_core::autograd::{Init, ParamGrads, Params, ParamsBuilder, StepContext, Tape};
 use nd_testing::alloc::{CountingAllocator, measure};
+use nd_testing::ops::{center, dense, square};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;

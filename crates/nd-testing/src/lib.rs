@@ -8,6 +8,7 @@ pub mod cases;
 pub mod close;
 pub mod golden;
 pub mod gradcheck;
+pub mod ops;
 pub mod ulp;
 
 pub use close::{assert_close, assert_norm_close, norm_error};

@@ -28,7 +28,7 @@ enum State {
 pub struct ParamGrads<R: Real> {
     layout: Arc<ParamLayout>,
     flat: Buffer<R>,
-    states: Vec<Cell<State>>,
+    states: Vec<State>,
 }
 
 impl<R: Real> ParamGrads<R> {
@@ -38,7 +38,7 @@ impl<R: Real> ParamGrads<R> {
         Self {
             layout: Arc::clone(layout),
             flat: Buffer::zeroed(layout.trainable_len()),
-            states: vec![Cell::new(State::Untouched); layout.entries().len()],
+            states: vec![State::Untouched; layout.entries().len()],
         }
     }
 
@@ -50,20 +50,18 @@ impl<R: Real> ParamGrads<R> {
 
     /// Forgets every gradient; nothing is written.
     pub fn clear(&mut self) {
-        for state in &self.states {
-            state.set(State::Untouched);
-        }
+        self.states.fill(State::Untouched);
     }
 
     /// Zeroes the gradients of the parameters that no backward pass has reached, so that [`ParamGrads::flat`] is whole.
     pub fn finish(&mut self) {
         for id in self.layout.ids() {
             let entry = self.layout.entry(id);
-            let untouched = self.states[id.index()].get() == State::Untouched;
+            let untouched = self.states[id.index()] == State::Untouched;
             if untouched && entry.tied_to.is_none() && entry.kind.is_trainable() {
                 let range = self.layout.range(id);
                 self.flat[range].fill(R::ZERO);
-                self.states[id.index()].set(State::Written);
+                self.states[id.index()] = State::Written;
             }
         }
     }
@@ -71,7 +69,7 @@ impl<R: Real> ParamGrads<R> {
     /// Whether a gradient has reached a parameter since [`ParamGrads::clear`].
     #[must_use]
     pub fn is_written(&self, id: ParamId) -> bool {
-        self.states[self.layout.owner(id).index()].get() == State::Written
+        self.states[self.layout.owner(id).index()] == State::Written
     }
 
     /// Every gradient, gaps (zero) included; call [`ParamGrads::finish`] first.
@@ -96,7 +94,7 @@ impl<R: Real> ParamGrads<R> {
         Lending {
             layout: &self.layout,
             start: self.flat.as_mut_ptr(),
-            states: &self.states,
+            states: Cell::from_mut(self.states.as_mut_slice()).as_slice_of_cells(),
             flat: PhantomData,
         }
     }

@@ -1,5 +1,4 @@
-//! Small ops in plain loops, as an engine's user would write them.
-#![allow(dead_code, reason = "each test binary uses some of them")]
+//! Small ops in plain loops, as a user of the engine would write them: they exercise the engine without any kernel.
 
 use nd_core::Real;
 use nd_core::autograd::{Backward, NodeId, Op, Stored, Var};
@@ -11,7 +10,11 @@ struct Dense {
 }
 
 /// `y[m, n] = x[m, k] w[k, n]`.
-pub(crate) fn dense<'t, R: Real>(x: Var<'t, R>, w: Var<'t, R>) -> Var<'t, R> {
+///
+/// # Panics
+/// The shapes do not fit.
+#[must_use]
+pub fn dense<'t, R: Real>(x: Var<'t, R>, w: Var<'t, R>) -> Var<'t, R> {
     let (m, k, n) = (x.shape().rows(), x.shape().cols(), w.shape().cols());
     let mut y = x.tape().scratch(m * n);
     let (xv, wv) = (x.value(), w.value());
@@ -80,13 +83,15 @@ fn factor_times_square<R: Real>(x: Var<'_, R>, factor: R) -> Var<'_, R> {
     })
 }
 
-/// `y = x^2`.
-pub(crate) fn square<R: Real>(x: Var<'_, R>) -> Var<'_, R> {
+/// `y = x^2`; the op saves its input itself.
+#[must_use]
+pub fn square<R: Real>(x: Var<'_, R>) -> Var<'_, R> {
     factor_times_square(x, R::ONE)
 }
 
 /// `y = x^2 / 4`, kept in the run's precision.
-pub(crate) fn scaled_square<R: Real>(x: Var<'_, R>) -> Var<'_, R> {
+#[must_use]
+pub fn scaled_square<R: Real>(x: Var<'_, R>) -> Var<'_, R> {
     let tape = x.tape();
     let factor = R::from_f64(0.25);
     let mut y = tape.scratch(x.shape().numel());
@@ -135,7 +140,8 @@ struct Center {
 }
 
 /// Subtracts the mean over all rows from each column: an op that couples rows.
-pub(crate) fn center<R: Real>(x: Var<'_, R>) -> Var<'_, R> {
+#[must_use]
+pub fn center<R: Real>(x: Var<'_, R>) -> Var<'_, R> {
     let mut y = x.tape().scratch(x.shape().numel());
     y.copy_from_slice(&x.value());
     subtract_column_means(&mut y, x.shape().cols());
@@ -178,7 +184,8 @@ struct Dropout {
 }
 
 /// Zeroes entries at random and scales the others up; the mask is never stored.
-pub(crate) fn dropout<R: Real>(x: Var<'_, R>, rate: f64) -> Var<'_, R> {
+#[must_use]
+pub fn dropout<R: Real>(x: Var<'_, R>, rate: f64) -> Var<'_, R> {
     let tape = x.tape();
     let key = tape.next_key();
     let mut y = tape.scratch(x.shape().numel());
@@ -228,28 +235,5 @@ impl<R: Real> Op<R> for Dropout {
                 accumulate.store(dx, step.dy()[row * cols + j] * R::from_f64(keep[j]));
             }
         }
-    }
-}
-
-struct Careless {
-    x: NodeId,
-}
-
-/// An op with a fault: its backward pass holds one gradient twice.
-pub(crate) fn careless<R: Real>(x: Var<'_, R>) -> Var<'_, R> {
-    let y = x.tape().pool().take_copy(&x.value());
-    x.tape()
-        .record(x.shape(), y, &[x], || Careless { x: x.id() })
-}
-
-impl<R: Real> Op<R> for Careless {
-    fn name(&self) -> &'static str {
-        "careless"
-    }
-
-    fn backward(&self, step: &Backward<'_, R>) {
-        let first = step.grad(self.x);
-        let second = step.grad(self.x);
-        drop((first, second));
     }
 }

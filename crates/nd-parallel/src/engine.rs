@@ -1,0 +1,376 @@
+//! The loss of a batch and its gradient, over shards.
+//!
+//! In its simple form: run the network forward, let the loss turn the outputs into their gradient, run the tape
+//! backward. The tricks: shards run at the same time on tapes of their own; two neighbouring shards' gradients are added
+//! as soon as both are there, in a tree that is fixed by the number of shards; tapes and gradient buffers are kept, so a
+//! steady step allocates nothing.
+//! Known weakness: a tape that has not run yet has no memory; so the first step runs the largest shard once more on
+//! every further tape.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+
+use nd_core::autograd::{
+    BufferUpdate, Mode, NonFinite, ParamGrads, ParamLayout, Params, StepContext, Tape,
+};
+use nd_core::rng::Key;
+use nd_core::{Batch, Objective, Real, RunOptions};
+
+use crate::reduce::{AllReduce, SingleProcess};
+use crate::shard::ShardPlan;
+
+/// What one computation of gradients needs to know.
+#[derive(Clone, Copy, Debug)]
+pub struct StepOptions {
+    /// The choices of the run.
+    pub options: RunOptions,
+    /// The seed and the step of random ops.
+    pub key: Key,
+    /// Dropout and batch statistics on or off.
+    pub mode: Mode,
+    /// The factor of the loss that keeps half-precision gradients from underflowing; 1 otherwise.
+    pub loss_scale: f64,
+}
+
+/// The loss of a batch; the gradients stay in the engine.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Gradients {
+    /// The loss.
+    pub loss: f64,
+    /// What the gradients must be multiplied with to be those of `loss`: the loss's own factor over the loss scale.
+    pub factor: f64,
+    /// The sum of the weights of all windows.
+    pub weight: f64,
+}
+
+/// A loss that is infinite or NaN, and where that began.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotFinite {
+    /// The first bad value of the forward pass; `None` when only the loss itself is bad.
+    pub place: Option<NonFinite>,
+}
+
+struct Slot<R: Real> {
+    tape: Tape<R>,
+    primed: Option<usize>,
+}
+
+/// Computes losses and gradients; keeps tapes and buffers between steps. See the module.
+pub struct GradientEngine<R: Real = f32> {
+    plan: Option<ShardPlan>,
+    slots: Vec<Mutex<Slot<R>>>,
+    spare: Mutex<Vec<ParamGrads<R>>>,
+    total: Option<ParamGrads<R>>,
+    updates: Mutex<Vec<BufferUpdate<R>>>,
+    all_reduce: Arc<dyn AllReduce<R>>,
+}
+
+impl<R: Real> Default for GradientEngine<R> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The sum over some shards, and the first that was not finite.
+struct Partial<R: Real> {
+    grads: ParamGrads<R>,
+    sum: f64,
+    not_finite: Option<NotFinite>,
+}
+
+struct Run<'a, R: Real> {
+    objective: Objective<'a, R>,
+    params: &'a Arc<Params<R>>,
+    batch: &'a Batch<R>,
+    step: StepOptions,
+    plan: ShardPlan,
+    gradient_scale: R,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic in a shard unwinds through the whole step; tapes are reset before they are used again.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<R: Real> GradientEngine<R> {
+    /// An engine for one process that plans its shards by [`ShardPlan::new`].
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            plan: None,
+            slots: Vec::new(),
+            spare: Mutex::new(Vec::new()),
+            total: None,
+            updates: Mutex::new(Vec::new()),
+            all_reduce: Arc::new(SingleProcess),
+        }
+    }
+
+    /// The same engine with a plan of the caller's.
+    #[must_use]
+    pub fn with_plan(mut self, plan: ShardPlan) -> Self {
+        self.plan = Some(plan);
+        self
+    }
+
+    /// The same engine, adding up over several processes.
+    #[must_use]
+    pub fn with_all_reduce(mut self, all_reduce: Arc<dyn AllReduce<R>>) -> Self {
+        self.all_reduce = all_reduce;
+        self
+    }
+
+    /// The gradients of the last step, to be multiplied with [`Gradients::factor`].
+    ///
+    /// # Panics
+    /// No step has been computed.
+    #[must_use]
+    #[track_caller]
+    pub fn gradients(&self) -> &ParamGrads<R> {
+        self.total
+            .as_ref()
+            .expect("a step was computed before its gradients are read")
+    }
+
+    /// The gradients of the last step, to be unscaled and clipped in place.
+    ///
+    /// # Panics
+    /// No step has been computed.
+    #[track_caller]
+    pub fn gradients_mut(&mut self) -> &mut ParamGrads<R> {
+        self.total
+            .as_mut()
+            .expect("a step was computed before its gradients are read")
+    }
+
+    /// The buffer updates of the last step's forward pass, in its order.
+    pub fn take_updates(&mut self) -> std::vec::Drain<'_, BufferUpdate<R>> {
+        self.updates
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drain(..)
+    }
+
+    /// Computes the loss of a batch and its gradients.
+    ///
+    /// Call it inside [`nd_core::Threads::install`]; it uses the threads of the pool it runs in.
+    ///
+    /// # Errors
+    /// The loss is infinite or NaN; the gradients are then worthless and no buffer update is kept.
+    ///
+    /// # Panics
+    /// The parameters are not those of the network, or the network's outputs have the wrong shape.
+    pub fn compute(
+        &mut self,
+        objective: Objective<'_, R>,
+        params: &Arc<Params<R>>,
+        batch: &Batch<R>,
+        step: StepOptions,
+    ) -> Result<Gradients, NotFinite> {
+        let layout = objective.network.layout();
+        let same = Arc::ptr_eq(params.layout(), layout) || params.layout() == layout;
+        assert!(same, "the parameters are those of the network");
+        let rows = batch.rows();
+        let plan = self.plan.unwrap_or_else(|| {
+            ShardPlan::new(objective.network.coupling(), rows, layout.trainable_len())
+        });
+        let weight = self
+            .all_reduce
+            .sum(objective.loss.total_weight(&batch.all()));
+        let scale = if weight == 0.0 {
+            0.0
+        } else {
+            step.loss_scale / weight
+        };
+        let gradient_scale = R::from_f64(scale);
+        let run = Run {
+            objective,
+            params,
+            batch,
+            step,
+            plan,
+            gradient_scale,
+        };
+        self.prepare(&run, layout);
+        self.updates
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+
+        let shards = plan.shards(rows);
+        let Partial {
+            mut grads,
+            sum,
+            not_finite,
+        } = if shards == 0 {
+            let mut grads = self.take_grads(layout);
+            grads.finish();
+            Partial {
+                grads,
+                sum: 0.0,
+                not_finite: None,
+            }
+        } else {
+            self.reduce(&run, 0, shards)
+        };
+        self.all_reduce.sum_gradients(grads.flat_mut());
+        let sum = self.all_reduce.sum(sum);
+        self.total = Some(grads);
+        if let Some(not_finite) = not_finite {
+            return Err(not_finite);
+        }
+        let value = objective.loss.finish(sum, weight);
+        if !value.value.is_finite() {
+            return Err(NotFinite { place: None });
+        }
+        Ok(Gradients {
+            loss: value.value,
+            factor: value.gradient_factor / step.loss_scale,
+            weight,
+        })
+    }
+
+    /// Makes tapes and buffers for every thread, and lets every new tape see the largest shard once.
+    fn prepare(&mut self, run: &Run<'_, R>, layout: &Arc<ParamLayout>) {
+        let rows = run.batch.rows();
+        let shards = run.plan.shards(rows);
+        let slots = rayon::current_num_threads().min(shards).max(1);
+        while self.slots.len() < slots {
+            // A pool for each tape: what a tape needs does not depend on what the others do meanwhile.
+            self.slots.push(Mutex::new(Slot {
+                tape: Tape::default(),
+                primed: None,
+            }));
+        }
+        let spare = self.spare.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if spare.first().is_some_and(|grads| grads.layout() != layout) {
+            spare.clear();
+        }
+        if let Some(total) = self.total.take().filter(|grads| grads.layout() == layout) {
+            spare.push(total);
+        }
+        while spare.len() < shards.max(1) {
+            spare.push(ParamGrads::new(layout));
+        }
+        let largest = run.plan.rows_of(0, rows).len();
+        if shards < 2 {
+            return;
+        }
+        for slot in &self.slots[..slots] {
+            let mut slot = lock(slot);
+            if slot.primed != Some(largest) {
+                let Partial { grads, .. } = self.run_shard(run, 0, &mut slot.tape);
+                lock(&self.spare).push(grads);
+                slot.primed = Some(largest);
+            }
+        }
+        self.updates
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
+
+    fn take_grads(&self, layout: &Arc<ParamLayout>) -> ParamGrads<R> {
+        let mut grads = lock(&self.spare)
+            .pop()
+            .unwrap_or_else(|| ParamGrads::new(layout));
+        grads.clear();
+        grads
+    }
+
+    fn reduce(&self, run: &Run<'_, R>, first: usize, shards: usize) -> Partial<R> {
+        if shards == 1 {
+            // Any free tape will do. There is one for every thread, and a thread holds at most one at a time, unless a
+            // network enters the thread pool though it was told not to.
+            let free = self.slots.iter().find_map(|slot| match slot.try_lock() {
+                Ok(slot) => Some(slot),
+                Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) => None,
+            });
+            return match free {
+                Some(mut slot) => self.run_shard(run, first, &mut slot.tape),
+                None => self.run_shard(run, first, &mut Tape::default()),
+            };
+        }
+        let half = shards / 2;
+        let (mut left, right) = rayon::join(
+            || self.reduce(run, first, half),
+            || self.reduce(run, first + half, shards - half),
+        );
+        for (sum, &term) in left.grads.flat_mut().iter_mut().zip(right.grads.flat()) {
+            *sum += term;
+        }
+        lock(&self.spare).push(right.grads);
+        left.sum += right.sum;
+        left.not_finite = left.not_finite.or(right.not_finite);
+        left
+    }
+
+    fn run_shard(&self, run: &Run<'_, R>, shard: usize, tape: &mut Tape<R>) -> Partial<R> {
+        let rows = run.plan.rows_of(shard, run.batch.rows());
+        let whole = rows.len() == run.batch.rows();
+        let view = run.batch.view(rows.clone());
+        tape.begin(StepContext {
+            params: Some(Arc::clone(run.params)),
+            options: run.step.options,
+            mode: run.step.mode,
+            key: run.step.key,
+            first_row: rows.start,
+            parallel: run.plan == ShardPlan::Whole && rayon::current_num_threads() > 1,
+        });
+        let raw = run.objective.network.forward(tape, &view);
+        let outputs = run.objective.loss.outputs_per_step();
+        let layout = view.layout();
+        assert_eq!(
+            raw.shape().numel(),
+            rows.len() * layout.horizon * layout.n_series * outputs,
+            "outputs of the network, shape {}, for {} windows of horizon {} with {} series and {outputs} outputs a step",
+            raw.shape(),
+            rows.len(),
+            layout.horizon,
+            layout.n_series,
+        );
+        let values = raw.value();
+        let mut dy = tape.scratch(values.len());
+        let sum = run.objective.loss.backward(
+            run.step.options.simd,
+            &values,
+            &view,
+            run.gradient_scale,
+            &mut dy,
+        );
+        drop(values);
+        let not_finite = (!sum.is_finite()).then(|| NotFinite {
+            place: tape.first_non_finite(),
+        });
+        let root = raw.id();
+        let mut grads = self.take_grads(run.params.layout());
+        if not_finite.is_none() {
+            tape.backward(root, dy, Some(&mut grads));
+        }
+        grads.finish();
+        for update in tape.take_updates() {
+            assert!(
+                whole,
+                "a network that updates buffers from the batch couples its rows: its coupling must be BatchWide"
+            );
+            if not_finite.is_none() {
+                lock(&self.updates).push(update);
+            }
+        }
+        tape.reset();
+        Partial {
+            grads,
+            sum,
+            not_finite,
+        }
+    }
+}
+
+impl<R: Real> std::fmt::Debug for GradientEngine<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GradientEngine")
+            .field("plan", &self.plan)
+            .field("tapes", &self.slots.len())
+            .finish_non_exhaustive()
+    }
+}
