@@ -1,3 +1,51 @@
-//! The workspace's own commands.
+//! The workspace's own commands: `cargo xtask COMMAND`.
+//!
+//! In its simple form each command is a few calls of cargo. `tidy` is the exception: it holds the house rules that no
+//! lint knows, as small functions over the text of the tracked files. None of our crates is compiled for this one, so
+//! that the first answer comes within seconds.
 
-fn main() {}
+#![forbid(unsafe_code)]
+
+mod bench;
+mod ci;
+mod flags;
+mod run;
+mod tidy;
+
+use std::process::ExitCode;
+
+use flags::Command;
+
+/// The exit code of a command that found something wrong.
+const FAILED: u8 = 1;
+/// The exit code of a command line that cannot be understood.
+const MISUSED: u8 = 2;
+
+fn main() -> ExitCode {
+    let command = match flags::parse(std::env::args_os().skip(1)) {
+        Ok(command) => command,
+        Err(message) => {
+            eprintln!("error: {message}");
+            return ExitCode::from(MISUSED);
+        }
+    };
+    let outcome = match command {
+        Command::Help(topic) => {
+            print!("{}", flags::usage(topic));
+            return ExitCode::SUCCESS;
+        }
+        Command::Bench(request) => return bench::bench(&request),
+        Command::Tidy => tidy::tidy(),
+        Command::Ci => return ci::ci(),
+        Command::Fmt { check } => ci::fmt(check),
+        Command::Lint => ci::lint(),
+        Command::Doc => ci::doc(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::from(FAILED)
+        }
+    }
+}

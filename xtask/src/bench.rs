@@ -1,0 +1,61 @@
+//! The main job: builds the program that measures, and hands the request on.
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use crate::flags::BenchRequest;
+use crate::run::{cargo, root, run};
+
+/// The measuring program of the package `nd-bench`.
+const PROGRAM: &str = "main-job";
+
+/// Builds and runs the measuring program; its exit code is ours.
+pub(crate) fn bench(request: &BenchRequest) -> ExitCode {
+    match build_and_run(request) {
+        Ok(code) => code,
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::from(crate::FAILED)
+        }
+    }
+}
+
+fn build_and_run(request: &BenchRequest) -> Result<ExitCode, String> {
+    let start = Instant::now();
+    eprintln!("building the measuring program (release)...");
+    run(&mut cargo(&[
+        "build",
+        "--release",
+        "--quiet",
+        "--package",
+        "nd-bench",
+        "--bin",
+        PROGRAM,
+    ]))?;
+    eprintln!("built in {:.0} s", start.elapsed().as_secs_f64());
+    let target = target_folder();
+    let mut request = request.clone();
+    request.out.get_or_insert_with(|| target.join("bench"));
+    let json = serde_json::to_string(&request)
+        .map_err(|error| format!("the request cannot be written as JSON: {error}"))?;
+    let program = target
+        .join("release")
+        .join(format!("{PROGRAM}{}", std::env::consts::EXE_SUFFIX));
+    let status = Command::new(&program)
+        .arg(json)
+        .status()
+        .map_err(|error| format!("{} could not be started: {error}", program.display()))?;
+    match status.code() {
+        Some(code) => Ok(ExitCode::from(u8::try_from(code).unwrap_or(crate::FAILED))),
+        None => Err(format!("the measuring program ended with {status}")),
+    }
+}
+
+/// Where cargo puts what it builds; relative folders are meant from the workspace root.
+fn target_folder() -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(folder) => root().join(folder),
+        None => root().join("target"),
+    }
+}

@@ -1,0 +1,93 @@
+//! The checks of a change, in the order of their cost; the tests last, so that their summary ends the output.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use crate::run::{cargo, run};
+use crate::tidy;
+
+/// Formats every crate, or only says what is not formatted.
+pub(crate) fn fmt(check: bool) -> Result<(), String> {
+    let mut command = cargo(&["fmt", "--all"]);
+    if check {
+        command.arg("--check");
+    }
+    run(&mut command).map_err(|error| {
+        if check {
+            format!("{error}; `cargo xtask fmt` formats every file")
+        } else {
+            error
+        }
+    })
+}
+
+/// Clippy on everything that compiles, warnings denied.
+pub(crate) fn lint() -> Result<(), String> {
+    run(&mut cargo(&[
+        "clippy",
+        "--locked",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]))
+}
+
+/// The documentation of every crate, warnings denied.
+pub(crate) fn doc() -> Result<(), String> {
+    let mut command = cargo(&["doc", "--locked", "--workspace", "--no-deps"]);
+    command.env("RUSTDOCFLAGS", "-D warnings");
+    run(&mut command)
+}
+
+fn test() -> Result<(), String> {
+    run(&mut cargo(&[
+        "test",
+        "--locked",
+        "--workspace",
+        "--no-fail-fast",
+    ]))
+}
+
+/// A check: its name and what it does.
+type Check = (&'static str, fn() -> Result<(), String>);
+
+/// Every check, then the tests. All of them run, whatever the earlier ones said.
+pub(crate) fn ci() -> ExitCode {
+    let checks: [Check; 4] = [
+        ("fmt", || fmt(true)),
+        ("tidy", tidy::tidy),
+        ("lint", lint),
+        ("doc", doc),
+    ];
+    let mut failed = Vec::new();
+    for (name, check) in checks {
+        let start = Instant::now();
+        eprintln!("==> {name}");
+        match check() {
+            Ok(()) => eprintln!("==> {name}: ok, {:.0} s", start.elapsed().as_secs_f64()),
+            Err(message) => {
+                eprintln!("==> {name}: failed: {message}");
+                failed.push(name);
+            }
+        }
+    }
+    if failed.is_empty() {
+        eprintln!("==> test");
+    } else {
+        eprintln!(
+            "==> failed so far: {}. The tests run all the same; the exit code says failed whatever they say.",
+            failed.join(", ")
+        );
+    }
+    let tests = test();
+    if let Err(message) = &tests {
+        eprintln!("error: {message}");
+    }
+    if tests.is_ok() && failed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(crate::FAILED)
+    }
+}

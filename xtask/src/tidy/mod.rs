@@ -1,0 +1,85 @@
+//! House rules that no lint knows.
+//!
+//! In its simple form: read every tracked file, let each rule say where it is broken and what to do, print that as
+//! `file:line: what to do`. A rule is a function from the [`Tree`] to findings, with a bad and a good sample in its
+//! tests; a new one is such a function and a line in [`RULES`].
+//! Known weakness: Rust is read line by line behind a mask of comments and strings, not parsed; what a macro writes is
+//! not seen.
+
+mod dependencies;
+mod links;
+mod rust;
+mod source;
+mod text;
+mod tree;
+
+use std::fmt;
+
+use tree::Tree;
+
+/// A broken rule.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Finding {
+    path: String,
+    /// From 1; 0 for a whole file.
+    line: usize,
+    message: String,
+}
+
+impl Finding {
+    fn new(path: &str, line: usize, message: impl Into<String>) -> Self {
+        Self {
+            path: path.to_owned(),
+            line,
+            message: message.into(),
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            0 => write!(f, "{}: {}", self.path, self.message),
+            line => write!(f, "{}:{line}: {}", self.path, self.message),
+        }
+    }
+}
+
+type Rule = fn(&Tree) -> Vec<Finding>;
+
+const RULES: &[Rule] = &[
+    text::whitespace,
+    text::machine_paths,
+    text::size,
+    rust::length,
+    rust::unfinished_words,
+    rust::allow_without_reason,
+    rust::ignore_without_reason,
+    rust::unsafe_without_safety,
+    rust::forbid_unsafe,
+    rust::module_prose,
+    links::links,
+];
+
+/// Checks every rule and prints what is broken.
+pub(crate) fn tidy() -> Result<(), String> {
+    let tree = Tree::of_workspace()?;
+    let mut findings: Vec<_> = RULES.iter().flat_map(|rule| rule(&tree)).collect();
+    findings.extend(dependencies::dependencies(&tree)?);
+    findings.sort();
+    for finding in &findings {
+        println!("{finding}");
+    }
+    match findings.len() {
+        0 => {
+            println!(
+                "tidy: {} files, {} rules, nothing to do",
+                tree.files.len(),
+                RULES.len() + 1
+            );
+            Ok(())
+        }
+        1 => Err("tidy found 1 place to mend".to_owned()),
+        n => Err(format!("tidy found {n} places to mend")),
+    }
+}
