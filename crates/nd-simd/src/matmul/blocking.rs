@@ -1,22 +1,32 @@
 //! The loops around the micro-kernel.
 //!
 //! ```text
-//! for each panel of columns (block width: 4 vectors; the last one narrower)
-//!     for each block of k (at most 512)
+//! for each block of k (at most 512)
+//!     for each panel of columns (four vectors wide; the last one narrower)
 //!         pack B[k block, panel] if that pays
 //!         for each block of rows: micro-kernel
 //! ```
 //!
 //! The panel of B stays in L2 while all rows of A stream past it; each value of A that is loaded is used for a whole
 //! block width. There is no blocking of rows: at four vectors, A costs two bytes a cycle, which any cache level can give.
+//!
+//! In a stack of small products, the same block of sixteen products is one call of the micro-kernel: the choice of the
+//! block, its mask and the call would otherwise cost more than the arithmetic.
 
-use super::kernel::{Block, block_rows, run, widest};
+use super::gemv::multiply_vector;
+use super::kernel::{Block, Store, block_rows, block_vecs, run};
 use super::pack::{K_BLOCK, pack_panel, thread_panel};
 use crate::dispatch::{Isa, Kernel, SimdLevel, dispatch, instance};
 use crate::lanes::{Lanes, SimdReal};
 
 /// Rows of A from which on packing a panel costs little: 1/256 of the multiplications.
 const PACK_ROWS: usize = 256;
+
+/// Products of a stack that are computed together.
+const GROUP: usize = 16;
+
+/// Rows of B at a time when A has one or two rows.
+const STREAM_BLOCK: usize = 16;
 
 /// Bytes between the rows of B from which on reading them in place misses the TLB: a page.
 const PACK_STRIDE_BYTES: usize = 4096;
@@ -38,6 +48,8 @@ pub(super) struct Problem<R> {
     /// `n` values, or null.
     pub(super) bias: *const R,
     pub(super) relu: bool,
+    /// Whether C is a single column by its shape, not by being cut.
+    pub(super) single_column: bool,
 }
 
 impl<R: SimdReal> Problem<R> {
@@ -47,72 +59,126 @@ impl<R: SimdReal> Problem<R> {
         let vector_rows = self.b_strides.1 == 1 || self.n == 1;
         !vector_rows
             || (self.m >= PACK_ROWS
-                && (self.b_strides.0 * size_of::<R>() >= PACK_STRIDE_BYTES || self.a_strides.1 != 1))
+                && (self.b_strides.0 * size_of::<R>() >= PACK_STRIDE_BYTES
+                    || self.a_strides.1 != 1))
     }
 }
 
-/// Computes the product.
+/// Computes the products of a batch.
 ///
 /// # Safety
-/// All operands are valid for their shapes and strides, C is disjoint from the others and nobody else touches it;
-/// `panel` is valid if [`Problem::packs`].
+/// All operands are valid for their shapes and strides at every step, C is disjoint from the others and nobody else
+/// touches it; `panel` is valid if [`Problem::packs`].
 #[inline(always)]
-pub(super) unsafe fn multiply<S: Isa, R: SimdReal>(simd: S, problem: &Problem<R>, panel: *mut R) {
-    let &Problem { m, n, k, .. } = problem;
+unsafe fn multiply<S: Isa, R: SimdReal>(simd: S, batch: &Batch<R>, panel: *mut R) {
+    let Batch {
+        problem,
+        a_step,
+        b_step,
+        c_step,
+        ..
+    } = *batch;
+    let Problem {
+        m,
+        n,
+        k,
+        a_strides,
+        b_strides,
+        ..
+    } = problem;
     let lanes = Lanes::<S, R>::LEN;
     let packs = problem.packs();
-    let k_blocks = k.div_ceil(K_BLOCK).max(1);
-    let k_block = k.div_ceil(k_blocks);
-    let mut column = 0;
-    while column < n {
-        let vecs = (n - column).div_ceil(lanes).min(widest::<S>());
-        let width = (vecs * lanes).min(n - column);
-        let last = width - (vecs - 1) * lanes;
-        for index in 0..k_blocks {
-            let start = index * k_block;
-            let count = k_block.min(k - start);
-            let (is_first, is_last) = (index == 0, index + 1 == k_blocks);
-            let mut b = problem
-                .b
-                .wrapping_add(start * problem.b_strides.0 + column * problem.b_strides.1);
-            let mut b_row_stride = problem.b_strides.0;
-            if packs {
-                // SAFETY: inside B; a panel has room for K_BLOCK rows of the widest block.
-                unsafe {
-                    pack_panel(simd, b, problem.b_strides, (count, width), panel, vecs * lanes);
-                }
-                b = panel;
-                b_row_stride = vecs * lanes;
-            }
-            let mut row = 0;
-            while row < m {
-                let rows = block_rows::<S>(vecs, m - row);
-                let block = Block {
-                    k: count,
-                    a: problem
-                        .a
-                        .wrapping_add(row * problem.a_strides.0 + start * problem.a_strides.1),
-                    a_row_stride: problem.a_strides.0,
-                    a_col_stride: problem.a_strides.1,
-                    b,
-                    b_row_stride,
-                    c: problem.c.wrapping_add(row * problem.c_row_stride + column),
-                    c_row_stride: problem.c_row_stride,
+    let chained = problem.alpha == R::ONE && (problem.beta == R::ZERO || problem.beta == R::ONE);
+    // One or two rows use each value of B once or twice: B is then read in long pieces of few rows.
+    let most = if m <= 2 && chained {
+        STREAM_BLOCK
+    } else {
+        K_BLOCK
+    };
+    let group = if k <= most && batch.count > 1 {
+        (K_BLOCK / k.max(1)).clamp(1, GROUP)
+    } else {
+        1
+    };
+    for product in (0..batch.count).step_by(group) {
+        let count = group.min(batch.count - product);
+        let a = problem.a.wrapping_add(product * a_step);
+        let b = problem.b.wrapping_add(product * b_step);
+        let c = problem.c.wrapping_add(product * c_step);
+        let mut start = 0;
+        loop {
+            let depth = most.min(k - start);
+            let is_last = start + depth == k;
+            let store = match (chained, start == 0) {
+                (true, true) if problem.beta == R::ZERO => Store::Write,
+                (true, _) => Store::Continue,
+                (false, first) => Store::Scale {
                     alpha: problem.alpha,
-                    beta: if is_first { problem.beta } else { R::ONE },
+                    beta: if first { problem.beta } else { R::ONE },
+                },
+            };
+            let mut column = 0;
+            while column < n {
+                let vecs = block_vecs::<S>(m, (n - column).div_ceil(lanes));
+                let width = (vecs * lanes).min(n - column);
+                let mut block = Block {
+                    k: depth,
+                    a: a.wrapping_add(start * a_strides.1),
+                    a_row_stride: a_strides.0,
+                    a_col_stride: a_strides.1,
+                    b: b.wrapping_add(start * b_strides.0 + column * b_strides.1),
+                    b_row_stride: b_strides.0,
+                    c: c.wrapping_add(column),
+                    c_row_stride: problem.c_row_stride,
+                    store,
                     bias: if is_last && !problem.bias.is_null() {
                         problem.bias.wrapping_add(column)
                     } else {
                         std::ptr::null()
                     },
                     relu: is_last && problem.relu,
+                    count,
+                    a_step,
+                    b_step,
+                    c_step,
                 };
-                // SAFETY: the block lies inside the operands.
-                unsafe { run(simd, rows, vecs, last, block) };
-                row += rows;
+                if packs {
+                    let panel_len = depth * vecs * lanes;
+                    for index in 0..count {
+                        let source = block.b.wrapping_add(index * b_step);
+                        let target = panel.wrapping_add(index * panel_len);
+                        // SAFETY: inside B; a panel has room for K_BLOCK rows of the widest block.
+                        unsafe {
+                            pack_panel(
+                                simd,
+                                source,
+                                b_strides,
+                                (depth, width),
+                                target,
+                                vecs * lanes,
+                            );
+                        }
+                    }
+                    block.b = panel;
+                    block.b_row_stride = vecs * lanes;
+                    block.b_step = panel_len;
+                }
+                let mut row = 0;
+                while row < m {
+                    let rows = block_rows::<S>(vecs, m - row);
+                    // SAFETY: the block lies inside the operands.
+                    unsafe { run(simd, rows, vecs, width - (vecs - 1) * lanes, block) };
+                    block.a = block.a.wrapping_add(rows * a_strides.0);
+                    block.c = block.c.wrapping_add(rows * problem.c_row_stride);
+                    row += rows;
+                }
+                column += width;
+            }
+            start += depth;
+            if is_last {
+                break;
             }
         }
-        column += width;
     }
 }
 
@@ -121,14 +187,26 @@ pub(super) unsafe fn multiply<S: Isa, R: SimdReal>(simd: S, problem: &Problem<R>
 /// # Safety
 /// As [`multiply`].
 unsafe fn multiply_textbook<R: SimdReal>(problem: &Problem<R>) {
-    let &Problem { m, n, k, a, a_strides, b, b_strides, c, c_row_stride, .. } = problem;
+    let &Problem {
+        m,
+        n,
+        k,
+        a,
+        a_strides,
+        b,
+        b_strides,
+        c,
+        c_row_stride,
+        ..
+    } = problem;
     for i in 0..m {
         for j in 0..n {
             let mut sum = R::ZERO;
             for p in 0..k {
                 // SAFETY: indices inside the operands.
                 sum += unsafe {
-                    *a.add(i * a_strides.0 + p * a_strides.1) * *b.add(p * b_strides.0 + j * b_strides.1)
+                    *a.add(i * a_strides.0 + p * a_strides.1)
+                        * *b.add(p * b_strides.0 + j * b_strides.1)
                 };
             }
             let mut value = problem.alpha * sum;
@@ -141,7 +219,11 @@ unsafe fn multiply_textbook<R: SimdReal>(problem: &Problem<R>) {
                 if !problem.bias.is_null() {
                     value += *problem.bias.add(j);
                 }
-                *slot = if problem.relu && value < R::ZERO { R::ZERO } else { value };
+                *slot = if problem.relu && value < R::ZERO {
+                    R::ZERO
+                } else {
+                    value
+                };
             }
         }
     }
@@ -165,16 +247,23 @@ impl<R: SimdReal> Kernel for Products<'_, R> {
     #[inline(always)]
     fn run<S: Isa>(self, simd: S) {
         let batch = self.0;
-        let panel =
-            if batch.problem.packs() { thread_panel::<R>() } else { std::ptr::null_mut() };
+        if !matches!(S::LEVEL, SimdLevel::Scalar) && !batch.problem.is_gemv::<S>() {
+            let panel = if batch.problem.packs() {
+                thread_panel::<R>()
+            } else {
+                std::ptr::null_mut()
+            };
+            // SAFETY: `execute` promises valid operands at each step.
+            return unsafe { multiply(simd, batch, panel) };
+        }
         let mut problem = batch.problem;
         for _ in 0..batch.count {
-            // SAFETY: `execute` promises valid operands at each step.
+            // SAFETY: as above.
             unsafe {
                 if matches!(S::LEVEL, SimdLevel::Scalar) {
                     multiply_textbook(&problem);
                 } else {
-                    multiply(simd, &problem, panel);
+                    multiply_vector(simd, &problem);
                 }
             }
             problem.a = problem.a.wrapping_add(batch.a_step);

@@ -29,12 +29,26 @@ pub(super) struct Block<R> {
     pub(super) b_row_stride: usize,
     pub(super) c: *mut R,
     pub(super) c_row_stride: usize,
-    pub(super) alpha: R,
-    /// Zero means that C is not read.
-    pub(super) beta: R,
+    pub(super) store: Store<R>,
     /// One value for each column, or null.
     pub(super) bias: *const R,
     pub(super) relu: bool,
+    /// How many products of a stack have such a block, and how much further each next one lies.
+    pub(super) count: usize,
+    pub(super) a_step: usize,
+    pub(super) b_step: usize,
+    pub(super) c_step: usize,
+}
+
+/// How sums reach C.
+#[derive(Clone, Copy)]
+pub(super) enum Store<R> {
+    /// C is overwritten, unread.
+    Write,
+    /// The chain of sums goes on from what C holds.
+    Continue,
+    /// `alpha sum + beta C`; C is not read when `beta` is zero.
+    Scale { alpha: R, beta: R },
 }
 
 /// The token travels in the struct, because pulp's trait hands out one that is not known to be an [`Isa`].
@@ -55,10 +69,6 @@ impl<S: Isa, R: SimdReal, const ROWS: usize, const VECS: usize, const MASKED: bo
         let Self { simd, block, last } = self;
         let lanes = Lanes::<S, R>::LEN;
         let mask = R::first_lanes(simd, last);
-        let mut a = block.a;
-        let mut b = block.b;
-        let mut acc = [[Lanes::<S, R>::zero(simd); VECS]; ROWS];
-
         macro_rules! load {
             ($pointer:expr, $j:expr) => {{
                 let pointer = $pointer.wrapping_add($j * lanes);
@@ -74,7 +84,7 @@ impl<S: Isa, R: SimdReal, const ROWS: usize, const VECS: usize, const MASKED: bo
         }
         // Index loops over constant bounds: they unroll completely, so that `acc` lives in registers.
         macro_rules! step {
-            ($a:expr, $b:expr) => {{
+            ($acc:ident, $a:expr, $b:expr) => {{
                 let mut row = [Lanes::<S, R>::zero(simd); VECS];
                 for j in 0..VECS {
                     row[j] = load!($b, j);
@@ -83,54 +93,102 @@ impl<S: Isa, R: SimdReal, const ROWS: usize, const VECS: usize, const MASKED: bo
                     // SAFETY: `run` promises `ROWS` rows of A.
                     let x = Lanes::splat(simd, unsafe { *$a.wrapping_add(i * block.a_row_stride) });
                     for j in 0..VECS {
-                        acc[i][j] = x.mul_add(row[j], acc[i][j]);
+                        $acc[i][j] = x.mul_add(row[j], $acc[i][j]);
                     }
                 }
             }};
         }
-        for _ in 0..block.k / 2 {
-            step!(a, b);
-            step!(a.wrapping_add(block.a_col_stride), b.wrapping_add(block.b_row_stride));
-            a = a.wrapping_add(2 * block.a_col_stride);
-            b = b.wrapping_add(2 * block.b_row_stride);
-        }
-        if block.k % 2 == 1 {
-            step!(a, b);
-        }
-
-        for i in 0..ROWS {
-            let c = block.c.wrapping_add(i * block.c_row_stride);
-            for j in 0..VECS {
-                let mut value = acc[i][j] * block.alpha;
-                if block.beta != R::ZERO {
-                    value = Lanes::splat(simd, block.beta).mul_add(load!(c.cast_const(), j), value);
-                }
-                if !block.bias.is_null() {
-                    value += load!(block.bias, j);
-                }
-                if block.relu {
-                    // A comparison with NaN is false, so NaN stays.
-                    let zero = Lanes::zero(simd);
-                    value = value.less_than(zero).select(zero, value);
-                }
-                let target = c.wrapping_add(j * lanes);
-                // SAFETY: `run` promises that the block may be written, the last vector `last` lanes wide.
-                unsafe {
-                    if MASKED && j + 1 == VECS {
-                        R::store_masked(simd, mask, target, value.raw());
-                    } else {
-                        value.store_ptr(target);
+        let (mut a_start, mut b_start, mut c_start) = (block.a, block.b, block.c);
+        for _ in 0..block.count {
+            let (mut a, mut b) = (a_start, b_start);
+            let mut acc = [[Lanes::<S, R>::zero(simd); VECS]; ROWS];
+            if let Store::Continue = block.store {
+                for i in 0..ROWS {
+                    let c = c_start.wrapping_add(i * block.c_row_stride);
+                    for j in 0..VECS {
+                        acc[i][j] = load!(c.cast_const(), j);
                     }
                 }
             }
+            for _ in 0..block.k / 2 {
+                step!(acc, a, b);
+                step!(
+                    acc,
+                    a.wrapping_add(block.a_col_stride),
+                    b.wrapping_add(block.b_row_stride)
+                );
+                a = a.wrapping_add(2 * block.a_col_stride);
+                b = b.wrapping_add(2 * block.b_row_stride);
+            }
+            if block.k % 2 == 1 {
+                step!(acc, a, b);
+            }
+            // One small loop for each thing that can happen, because the compiler unrolls only small loops.
+            if let Store::Scale { alpha, beta } = block.store {
+                for i in 0..ROWS {
+                    for j in 0..VECS {
+                        acc[i][j] = acc[i][j] * alpha;
+                    }
+                }
+                if beta != R::ZERO {
+                    let beta = Lanes::splat(simd, beta);
+                    for i in 0..ROWS {
+                        let c = c_start.wrapping_add(i * block.c_row_stride);
+                        for j in 0..VECS {
+                            acc[i][j] = beta.mul_add(load!(c.cast_const(), j), acc[i][j]);
+                        }
+                    }
+                }
+            }
+            if !block.bias.is_null() {
+                for j in 0..VECS {
+                    let bias = load!(block.bias, j);
+                    for i in 0..ROWS {
+                        acc[i][j] += bias;
+                    }
+                }
+            }
+            if block.relu {
+                let zero = Lanes::zero(simd);
+                for i in 0..ROWS {
+                    for j in 0..VECS {
+                        // The second operand when either is NaN, so NaN stays.
+                        acc[i][j] = zero.larger_of(acc[i][j]);
+                    }
+                }
+            }
+            for i in 0..ROWS {
+                let c = c_start.wrapping_add(i * block.c_row_stride);
+                for j in 0..VECS {
+                    let target = c.wrapping_add(j * lanes);
+                    // SAFETY: `run` promises that the block may be written, the last vector `last` lanes wide.
+                    unsafe {
+                        if MASKED && j + 1 == VECS {
+                            R::store_masked(simd, mask, target, acc[i][j].raw());
+                        } else {
+                            acc[i][j].store_ptr(target);
+                        }
+                    }
+                }
+            }
+            a_start = a_start.wrapping_add(block.a_step);
+            b_start = b_start.wrapping_add(block.b_step);
+            c_start = c_start.wrapping_add(block.c_step);
         }
     }
 }
 
-/// How many vectors wide a block is: as many as leave room for at least six rows.
+/// How many vectors wide the next block is, when `left` vectors of `m` rows are left: as wide as leaves room for six rows,
+/// or narrower where all rows then fit into one block, so that B is read once.
 #[inline(always)]
-pub(super) fn widest<S: Isa>() -> usize {
-    if S::REGISTER_COUNT >= 32 { 4 } else { 2 }
+pub(super) fn block_vecs<S: Isa>(m: usize, left: usize) -> usize {
+    let widest = match (S::REGISTER_COUNT >= 32, m) {
+        (true, 7..=8) => 3,
+        (true, 9..=12) => 2,
+        (true, _) => 4,
+        (false, _) => 2,
+    };
+    left.min(widest)
 }
 
 /// The number of rows of the next block when `left` rows are left and a block is `vecs` vectors wide.
@@ -143,14 +201,16 @@ pub(super) fn block_rows<S: Isa>(vecs: usize, left: usize) -> usize {
         (true, 3) | (false, 1) => 8,
         _ => 12,
     };
-    let rows = left.div_ceil(left.div_ceil(most));
-    match rows {
-        0..=6 => rows,
-        7 | 8 if left >= 8 => 8,
-        9..=12 if left >= 12 => 12,
-        // Two blocks of at most six rows.
-        _ => left.div_ceil(2),
+    if left <= most {
+        return left;
     }
+    // `left / blocks` rounded up; the divisions are by constants.
+    let blocks = match most {
+        6 => left.div_ceil(6),
+        8 => left.div_ceil(8),
+        _ => left.div_ceil(12),
+    };
+    left.div_ceil(blocks)
 }
 
 /// Computes one block of `rows` rows and `vecs` vectors, the last of them `last` lanes wide.
@@ -183,14 +243,14 @@ pub(super) unsafe fn run<S: Isa, R: SimdReal>(
     }
     if S::REGISTER_COUNT >= 32 {
         match vecs {
-            1 => dispatch!(1: 1 2 3 4 5 6 8 12),
-            2 => dispatch!(2: 1 2 3 4 5 6 8 12),
-            3 => dispatch!(3: 1 2 3 4 5 6 8),
+            1 => dispatch!(1: 1 2 3 4 5 6 7 8 9 10 11 12),
+            2 => dispatch!(2: 1 2 3 4 5 6 7 8 9 10 11 12),
+            3 => dispatch!(3: 1 2 3 4 5 6 7 8),
             _ => dispatch!(4: 1 2 3 4 5 6),
         }
     } else {
         match vecs {
-            1 => dispatch!(1: 1 2 3 4 5 6 8),
+            1 => dispatch!(1: 1 2 3 4 5 6 7 8),
             _ => dispatch!(2: 1 2 3 4 5 6),
         }
     }

@@ -60,11 +60,15 @@ pub(super) unsafe fn pack_panel<S: Isa, R: SimdReal>(
         let lanes = Lanes::<S, R>::LEN;
         let mask = R::first_lanes(simd, cols % lanes);
         for p in 0..rows {
-            let (source, target) = (b.wrapping_add(p * row_stride), panel.wrapping_add(p * width));
+            let (source, target) = (
+                b.wrapping_add(p * row_stride),
+                panel.wrapping_add(p * width),
+            );
             // SAFETY: whole vectors up to `cols`, then only the lanes that are left.
             unsafe {
                 for j in 0..cols / lanes {
-                    Lanes::<S, R>::load_ptr(simd, source.add(j * lanes)).store_ptr(target.add(j * lanes));
+                    Lanes::<S, R>::load_ptr(simd, source.add(j * lanes))
+                        .store_ptr(target.add(j * lanes));
                 }
                 if !cols.is_multiple_of(lanes) {
                     let at = cols - cols % lanes;

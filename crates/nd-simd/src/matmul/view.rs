@@ -54,8 +54,18 @@ impl<'a, R: Real> MatRef<'a, R> {
     #[must_use]
     #[track_caller]
     pub fn row_major(data: &'a [R], rows: usize, cols: usize) -> Self {
-        assert_eq!(data.len(), rows * cols, "the slice of a contiguous {rows} x {cols} matrix");
-        Self { data, rows, cols, row_stride: cols, col_stride: 1 }
+        assert_eq!(
+            data.len(),
+            rows * cols,
+            "the slice of a contiguous {rows} x {cols} matrix"
+        );
+        Self {
+            data,
+            rows,
+            cols,
+            row_stride: cols,
+            col_stride: 1,
+        }
     }
 
     /// A matrix with any strides; a stride may be zero (a broadcast) or make elements overlap.
@@ -72,7 +82,13 @@ impl<'a, R: Real> MatRef<'a, R> {
         col_stride: usize,
     ) -> Self {
         check_span(data.len(), rows, cols, row_stride, col_stride);
-        Self { data, rows, cols, row_stride, col_stride }
+        Self {
+            data,
+            rows,
+            cols,
+            row_stride,
+            col_stride,
+        }
     }
 
     /// The transpose.
@@ -99,8 +115,16 @@ impl<'a, R: Real> MatRef<'a, R> {
             "rows {start}..{start}+{count} of a matrix of {} rows",
             self.rows
         );
-        let data = if count == 0 { &[] } else { self.data.get(start * self.row_stride..).unwrap_or(&[]) };
-        Self { data, rows: count, ..self }
+        let data = if count == 0 {
+            &[]
+        } else {
+            self.data.get(start * self.row_stride..).unwrap_or(&[])
+        };
+        Self {
+            data,
+            rows: count,
+            ..self
+        }
     }
 
     /// Columns `start..start + count`.
@@ -120,7 +144,12 @@ impl<'a, R: Real> MatRef<'a, R> {
     #[must_use]
     #[track_caller]
     pub fn at(&self, i: usize, j: usize) -> R {
-        assert!(i < self.rows && j < self.cols, "({i}, {j}) of {} x {}", self.rows, self.cols);
+        assert!(
+            i < self.rows && j < self.cols,
+            "({i}, {j}) of {} x {}",
+            self.rows,
+            self.cols
+        );
         self.data[i * self.row_stride + j * self.col_stride]
     }
 }
@@ -165,8 +194,18 @@ impl<'a, R: Real> MatMut<'a, R> {
     #[must_use]
     #[track_caller]
     pub fn row_major(data: &'a mut [R], rows: usize, cols: usize) -> Self {
-        assert_eq!(data.len(), rows * cols, "the slice of a contiguous {rows} x {cols} matrix");
-        Self { data, rows, cols, row_stride: cols, col_stride: 1 }
+        assert_eq!(
+            data.len(),
+            rows * cols,
+            "the slice of a contiguous {rows} x {cols} matrix"
+        );
+        Self {
+            data,
+            rows,
+            cols,
+            row_stride: cols,
+            col_stride: 1,
+        }
     }
 
     /// A matrix with any strides that keep its elements apart.
@@ -194,7 +233,13 @@ impl<'a, R: Real> MatMut<'a, R> {
             row_by_row || col_by_col || line,
             "strides ({row_stride}, {col_stride}) make elements of a {rows} x {cols} matrix overlap"
         );
-        Self { data, rows, cols, row_stride, col_stride }
+        Self {
+            data,
+            rows,
+            cols,
+            row_stride,
+            col_stride,
+        }
     }
 
     /// The transpose.
@@ -212,7 +257,10 @@ impl<'a, R: Real> MatMut<'a, R> {
     /// The same matrix for a shorter time.
     #[must_use]
     pub fn reborrow(&mut self) -> MatMut<'_, R> {
-        MatMut { data: &mut *self.data, ..*self }
+        MatMut {
+            data: &mut *self.data,
+            ..*self
+        }
     }
 
     /// The same matrix, read only.
@@ -239,8 +287,16 @@ impl<'a, R: Real> MatMut<'a, R> {
             "rows {start}..{start}+{count} of a matrix of {} rows",
             self.rows
         );
-        let offset = if count == 0 { 0 } else { start * self.row_stride };
-        Self { data: self.data.get_mut(offset..).unwrap_or_default(), rows: count, ..self }
+        let offset = if count == 0 {
+            0
+        } else {
+            start * self.row_stride
+        };
+        Self {
+            data: self.data.get_mut(offset..).unwrap_or_default(),
+            rows: count,
+            ..self
+        }
     }
 
     /// Columns `start..start + count`.
@@ -260,7 +316,12 @@ impl<'a, R: Real> MatMut<'a, R> {
     #[must_use]
     #[track_caller]
     pub fn at_mut(&mut self, i: usize, j: usize) -> &mut R {
-        assert!(i < self.rows && j < self.cols, "({i}, {j}) of {} x {}", self.rows, self.cols);
+        assert!(
+            i < self.rows && j < self.cols,
+            "({i}, {j}) of {} x {}",
+            self.rows,
+            self.cols
+        );
         &mut self.data[i * self.row_stride + j * self.col_stride]
     }
 }
@@ -307,7 +368,10 @@ mod tests {
         let a = MatRef::row_major(&data, 3, 4);
         let block = a.row_block(1, 2).col_block(2, 2).t();
         assert_eq!((block.rows(), block.cols()), (2, 2));
-        assert_eq!([block.at(0, 0), block.at(0, 1), block.at(1, 0)], [6.0, 10.0, 7.0]);
+        assert_eq!(
+            [block.at(0, 0), block.at(0, 1), block.at(1, 0)],
+            [6.0, 10.0, 7.0]
+        );
         assert_eq!(a.row_block(3, 0).rows(), 0);
     }
 

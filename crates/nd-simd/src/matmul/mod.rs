@@ -1,0 +1,278 @@
+//! Matrix products: `C = alpha A B + beta C`, with any strides, optional bias and ReLU, on one thread or many.
+//!
+//! The simple version is three nested loops, [`crate::reference::matmul`]. What makes it fast, each in its file:
+//! * `kernel`: a block of 6 x 4 vectors of C (8 x 3, 12 x 2) stays in registers while k runs;
+//! * `blocking`: the loops around it, so that a panel of B is read from L2 and A streams past;
+//! * `pack`: panels of B are copied only where that pays, which for row-major operands is rare;
+//! * `gemv`: dot products when there is one column;
+//! * `parallel`: fixed blocks of rows or columns over the threads of the current pool.
+//!
+//! There is no heap allocation after the first call of a thread that packs (128 KiB). Each element of C is one chain of
+//! fused multiply-adds in the order of k (split at multiples of at most 512), so its bits depend neither on
+//! the shape of the blocks nor on how many rows or columns are computed in one call, nor on the number of threads.
+//! (Single columns are dot products: their bits depend on the instruction set, but on nothing else.)
+//!
+//! Known weakness: a column-major B is transposed panel by panel for every call; weights that are used often should be
+//! kept transposed ([`crate::permute::transpose`]). One or two columns of a column-major product use few lanes.
+
+mod blocking;
+mod gemv;
+mod kernel;
+mod pack;
+mod parallel;
+mod stack;
+mod view;
+
+pub use parallel::{gemm_fused_parallel, gemm_parallel, gemm_stack_parallel};
+pub use stack::{StackMut, StackRef};
+pub use view::{MatMut, MatRef};
+
+use crate::dispatch::SimdLevel;
+use crate::lanes::SimdReal;
+use blocking::{Batch, Problem, execute};
+
+/// What happens to C in the same pass that stores it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Epilogue<'a, R> {
+    /// Added to each row, `[n]`.
+    pub bias: Option<&'a [R]>,
+    /// What follows the bias.
+    pub activation: StoreActivation,
+}
+
+/// An activation cheap enough to apply while C is in registers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StoreActivation {
+    /// None.
+    #[default]
+    Identity,
+    /// `max(x, 0)`; NaN stays NaN.
+    Relu,
+}
+
+/// `C = alpha A B + beta C`. With `beta = 0`, C is not read and may hold anything.
+///
+/// Shapes: A `[m, k]`, B `[k, n]`, C `[m, n]`, each with any strides. At [`SimdLevel::Scalar`] this is the textbook loop.
+///
+/// # Panics
+/// The shapes do not fit, or the machine lacks the level.
+#[track_caller]
+pub fn gemm<R: SimdReal>(
+    level: SimdLevel,
+    alpha: R,
+    a: MatRef<'_, R>,
+    b: MatRef<'_, R>,
+    beta: R,
+    c: MatMut<'_, R>,
+) {
+    gemm_fused(level, alpha, a, b, beta, c, Epilogue::default());
+}
+
+/// [`gemm`] followed by a bias and an activation, without a second pass over C.
+///
+/// # Panics
+/// As [`gemm`]; or the bias does not have `n` elements; or there is an epilogue and the columns of C are not
+/// neighbours (column stride 1).
+#[track_caller]
+pub fn gemm_fused<R: SimdReal>(
+    level: SimdLevel,
+    alpha: R,
+    a: MatRef<'_, R>,
+    b: MatRef<'_, R>,
+    beta: R,
+    c: MatMut<'_, R>,
+    epilogue: Epilogue<'_, R>,
+) {
+    let batch = plan(alpha, a, b, beta, c, epilogue).batch();
+    // SAFETY: `plan` checked the operands; the borrow of C lasts until here.
+    unsafe { execute(level, &batch) };
+}
+
+/// `y = alpha A x + beta y`. With `beta = 0`, y is not read.
+///
+/// # Panics
+/// `x` does not have as many elements as A has columns, or `y` as it has rows.
+#[track_caller]
+pub fn gemv<R: SimdReal>(
+    level: SimdLevel,
+    alpha: R,
+    a: MatRef<'_, R>,
+    x: &[R],
+    beta: R,
+    y: &mut [R],
+) {
+    let x = MatRef::row_major(x, x.len(), 1);
+    let rows = y.len();
+    gemm(level, alpha, a, x, beta, MatMut::row_major(y, rows, 1));
+}
+
+/// `C_i = alpha A_i B_i + beta C_i` for each matrix of three stacks; made for many small products, as in attention.
+///
+/// # Panics
+/// The stacks differ in number, or their matrices do not fit.
+#[track_caller]
+pub fn gemm_stack<R: SimdReal>(
+    level: SimdLevel,
+    alpha: R,
+    a: StackRef<'_, R>,
+    b: StackRef<'_, R>,
+    beta: R,
+    c: StackMut<'_, R>,
+) {
+    let Some(batch) = plan_stack(level, alpha, a, b, beta, c) else {
+        return;
+    };
+    // SAFETY: `plan_stack` checked the operands; the borrow of C lasts until here.
+    unsafe { execute(level, &batch) };
+}
+
+/// A checked product.
+#[derive(Clone, Copy)]
+struct Plan<R> {
+    problem: Problem<R>,
+    /// Whether A and B have exchanged their roles.
+    turned: bool,
+    /// The columns of C as products of their own, for the rare C that has no unit stride at all; else one.
+    columns: usize,
+    b_step: usize,
+    c_step: usize,
+}
+
+impl<R: SimdReal> Plan<R> {
+    fn batch(self) -> Batch<R> {
+        let Self {
+            problem,
+            columns: count,
+            b_step,
+            c_step,
+            ..
+        } = self;
+        Batch {
+            problem,
+            count,
+            a_step: 0,
+            b_step,
+            c_step,
+        }
+    }
+}
+
+/// Checks a product and turns it so that the columns of C are neighbours.
+#[track_caller]
+fn plan<R: SimdReal>(
+    alpha: R,
+    a: MatRef<'_, R>,
+    b: MatRef<'_, R>,
+    beta: R,
+    mut c: MatMut<'_, R>,
+    epilogue: Epilogue<'_, R>,
+) -> Plan<R> {
+    let (m, k, n) = (a.rows(), a.cols(), b.cols());
+    assert!(
+        b.rows() == k && c.rows() == m && c.cols() == n,
+        "C [{}, {}] = A [{m}, {k}] B [{}, {n}]: the shapes do not fit",
+        c.rows(),
+        c.cols(),
+        b.rows()
+    );
+    let relu = epilogue.activation == StoreActivation::Relu;
+    if let Some(bias) = epilogue.bias {
+        assert_eq!(bias.len(), n, "the bias of a product with {n} columns");
+    }
+    let plain = epilogue.bias.is_none() && !relu;
+    assert!(
+        plain || c.col_stride() == 1 || n <= 1,
+        "an epilogue needs neighbouring columns, found the strides ({}, {}) of C [{m}, {n}]",
+        c.row_stride(),
+        c.col_stride()
+    );
+    // C^T = B^T A^T where that makes the columns of C neighbours, and for a single row or column also where it makes
+    // the other operand row-major.
+    let turned = plain
+        && if n == 1 {
+            m > 1 && a.col_stride() != 1 && c.row_stride() == 1
+        } else if m == 1 {
+            b.col_stride() != 1 || c.col_stride() != 1
+        } else {
+            c.col_stride() != 1
+        };
+    let (a, b, mut c) = if turned {
+        (b.t(), a.t(), c.t())
+    } else {
+        (a, b, c.reborrow())
+    };
+    let (m, n) = (c.rows(), c.cols());
+    let unit = c.col_stride() == 1 || n <= 1;
+    let problem = Problem {
+        m,
+        n: if unit { n } else { 1 },
+        k,
+        alpha,
+        a: a.data().as_ptr(),
+        a_strides: (a.row_stride(), a.col_stride()),
+        b: b.data().as_ptr(),
+        b_strides: (b.row_stride(), b.col_stride()),
+        beta,
+        c_row_stride: c.row_stride(),
+        bias: epilogue.bias.map_or(std::ptr::null(), <[R]>::as_ptr),
+        relu,
+        single_column: n == 1,
+        c: c.data_mut().as_mut_ptr(),
+    };
+    Plan {
+        problem,
+        turned,
+        columns: if unit { 1 } else { n },
+        b_step: b.col_stride(),
+        c_step: c.col_stride(),
+    }
+}
+
+/// Checks a stack of products; `None` when there is nothing to do, or when it has been done.
+#[track_caller]
+fn plan_stack<R: SimdReal>(
+    level: SimdLevel,
+    alpha: R,
+    a: StackRef<'_, R>,
+    b: StackRef<'_, R>,
+    beta: R,
+    mut c: StackMut<'_, R>,
+) -> Option<Batch<R>> {
+    let count = c.count;
+    assert!(
+        a.count == count && b.count == count,
+        "stacks of {} and {} matrices for {count} products",
+        a.count,
+        b.count
+    );
+    if count == 0 {
+        return None;
+    }
+    let epilogue = Epilogue::default();
+    let plan = plan(alpha, a.first, b.first, beta, c.first.reborrow(), epilogue);
+    let (a_step, b_step) = if plan.turned {
+        (b.step, a.step)
+    } else {
+        (a.step, b.step)
+    };
+    let problem = plan.problem;
+    if plan.columns == 1 {
+        return Some(Batch {
+            problem,
+            count,
+            a_step,
+            b_step,
+            c_step: c.step,
+        });
+    }
+    for index in 0..count {
+        let mut problem = problem;
+        problem.a = problem.a.wrapping_add(index * a_step);
+        problem.b = problem.b.wrapping_add(index * b_step);
+        problem.c = problem.c.wrapping_add(index * c.step);
+        let batch = Plan { problem, ..plan }.batch();
+        // SAFETY: `plan` checked the first matrices, the stacks' constructors that the others fit.
+        unsafe { execute(level, &batch) };
+    }
+    None
+}

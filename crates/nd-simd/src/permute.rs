@@ -1,0 +1,256 @@
+//! Rearrangements: transposes, exchanged axes, reversal in time.
+//!
+//! The simple version is an index formula per element. A transpose reads 8 x 8 blocks (4 x 4 for f64) into registers,
+//! exchanges them there and writes whole rows, so that neither side is walked with a stride of one element; exchanged
+//! middle axes are copies of contiguous rows.
+//!
+//! Known weakness: rows that lie a multiple of 4 KiB apart share a few places of the caches; such transposes run at a fraction
+//! of the speed of others.
+
+use nd_core::DType;
+
+use crate::dispatch::{Isa, Kernel, SimdLevel, dispatch, instantiate};
+use crate::lanes::SimdReal;
+
+/// Copies the transpose of `rows x cols` elements of `source` to `target` (`cols x rows`).
+///
+/// # Safety
+/// `source` may be read at `i * source_stride + j`, `target` written at `j * target_stride + i`, for `i < rows`, `j < cols`.
+#[inline(always)]
+pub(crate) unsafe fn transpose_strided<S: Isa, R: SimdReal>(
+    _: S,
+    source: *const R,
+    source_stride: usize,
+    (rows, cols): (usize, usize),
+    target: *mut R,
+    target_stride: usize,
+) {
+    #[cfg(target_arch = "x86_64")]
+    if matches!(S::LEVEL, SimdLevel::Avx2 | SimdLevel::Avx512) {
+        let block = if R::DTYPE == DType::F32 { 8 } else { 4 };
+        if rows >= block && cols >= block {
+            // Two blocks each way are a cache line each way: every line is read and written while it is in L1, even where
+            // a power of two between the rows maps all of them to the same few places.
+            let tile = 2 * block;
+            for i_tile in (0..rows).step_by(tile) {
+                for j_tile in (0..cols).step_by(tile) {
+                    let mut j = j_tile;
+                    while j < cols.min(j_tile + tile) {
+                        // The last block begins early enough to be whole; it writes some elements again.
+                        let from_j = j.min(cols - block);
+                        let mut i = i_tile;
+                        while i < rows.min(i_tile + tile) {
+                            let wide = matches!(S::LEVEL, SimdLevel::Avx512)
+                                && R::DTYPE == DType::F32
+                                && rows - i >= tile;
+                            let from_i = if wide { i } else { i.min(rows - block) };
+                            let from = source.wrapping_add(from_i * source_stride + from_j);
+                            let to = target.wrapping_add(from_j * target_stride + from_i);
+                            // SAFETY: a whole block on both sides; `S` proves the instructions; `R` is the type tested.
+                            unsafe {
+                                if wide {
+                                    x86::transpose_f32x16x8(
+                                        from.cast(),
+                                        source_stride,
+                                        to.cast(),
+                                        target_stride,
+                                    );
+                                } else if R::DTYPE == DType::F32 {
+                                    x86::transpose_f32x8(
+                                        from.cast(),
+                                        source_stride,
+                                        to.cast(),
+                                        target_stride,
+                                    );
+                                } else {
+                                    x86::transpose_f64x4(
+                                        from.cast(),
+                                        source_stride,
+                                        to.cast(),
+                                        target_stride,
+                                    );
+                                }
+                            }
+                            i += if wide { tile } else { block };
+                        }
+                        j += block;
+                    }
+                }
+            }
+            return;
+        }
+    }
+    for j in 0..cols {
+        for i in 0..rows {
+            // SAFETY: the caller's contract.
+            unsafe { *target.add(j * target_stride + i) = *source.add(i * source_stride + j) };
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::{
+        __m256, _mm256_castpd_ps, _mm256_castps_pd, _mm256_loadu_pd, _mm256_loadu_ps,
+        _mm256_permute2f128_pd, _mm256_permute2f128_ps, _mm256_setzero_ps, _mm256_storeu_pd,
+        _mm256_storeu_ps, _mm256_unpackhi_pd, _mm256_unpackhi_ps, _mm256_unpacklo_pd,
+        _mm256_unpacklo_ps, _mm512_castps256_ps512, _mm512_insertf32x8, _mm512_storeu_ps,
+    };
+
+    /// The columns of 8 x 8 numbers.
+    ///
+    /// # Safety
+    /// The machine has AVX2, and the block is valid.
+    #[inline(always)]
+    unsafe fn columns_f32x8(source: *const f32, source_stride: usize) -> [__m256; 8] {
+        // SAFETY: the caller's contract. (No closures: they would be compiled without AVX2.)
+        unsafe {
+            let mut halves = [[_mm256_setzero_ps(); 4]; 2];
+            for (half, quads) in halves.iter_mut().enumerate() {
+                let first = source.add(4 * half * source_stride);
+                let a = _mm256_loadu_ps(first);
+                let b = _mm256_loadu_ps(first.add(source_stride));
+                let c = _mm256_loadu_ps(first.add(2 * source_stride));
+                let d = _mm256_loadu_ps(first.add(3 * source_stride));
+                // Rows interleaved by element, then by pairs of elements; each 128-bit half on its own.
+                let low_ab = _mm256_castps_pd(_mm256_unpacklo_ps(a, b));
+                let high_ab = _mm256_castps_pd(_mm256_unpackhi_ps(a, b));
+                let low_cd = _mm256_castps_pd(_mm256_unpacklo_ps(c, d));
+                let high_cd = _mm256_castps_pd(_mm256_unpackhi_ps(c, d));
+                quads[0] = _mm256_castpd_ps(_mm256_unpacklo_pd(low_ab, low_cd));
+                quads[1] = _mm256_castpd_ps(_mm256_unpackhi_pd(low_ab, low_cd));
+                quads[2] = _mm256_castpd_ps(_mm256_unpacklo_pd(high_ab, high_cd));
+                quads[3] = _mm256_castpd_ps(_mm256_unpackhi_pd(high_ab, high_cd));
+            }
+            let [top, bottom] = halves;
+            let mut columns = [_mm256_setzero_ps(); 8];
+            for j in 0..4 {
+                columns[j] = _mm256_permute2f128_ps::<0x20>(top[j], bottom[j]);
+                columns[j + 4] = _mm256_permute2f128_ps::<0x31>(top[j], bottom[j]);
+            }
+            columns
+        }
+    }
+
+    /// Transposes 8 x 8 numbers.
+    ///
+    /// # Safety
+    /// The machine has AVX2, and both blocks are valid.
+    #[inline(always)]
+    pub(super) unsafe fn transpose_f32x8(
+        source: *const f32,
+        source_stride: usize,
+        target: *mut f32,
+        target_stride: usize,
+    ) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            let columns = columns_f32x8(source, source_stride);
+            for (j, &column) in columns.iter().enumerate() {
+                _mm256_storeu_ps(target.add(j * target_stride), column);
+            }
+        }
+    }
+
+    /// Transposes 16 rows of 8 numbers: each store is a whole cache line where the target is aligned.
+    ///
+    /// # Safety
+    /// The machine has AVX-512, and both blocks are valid.
+    #[inline(always)]
+    pub(super) unsafe fn transpose_f32x16x8(
+        source: *const f32,
+        source_stride: usize,
+        target: *mut f32,
+        target_stride: usize,
+    ) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            let left = columns_f32x8(source, source_stride);
+            let right = columns_f32x8(source.add(8 * source_stride), source_stride);
+            for j in 0..8 {
+                let both = _mm512_insertf32x8::<1>(_mm512_castps256_ps512(left[j]), right[j]);
+                _mm512_storeu_ps(target.add(j * target_stride), both);
+            }
+        }
+    }
+
+    /// Transposes 4 x 4 numbers.
+    ///
+    /// # Safety
+    /// The machine has AVX2, and both blocks are valid.
+    #[inline(always)]
+    pub(super) unsafe fn transpose_f64x4(
+        source: *const f64,
+        source_stride: usize,
+        target: *mut f64,
+        target_stride: usize,
+    ) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            let a = _mm256_loadu_pd(source);
+            let b = _mm256_loadu_pd(source.add(source_stride));
+            let c = _mm256_loadu_pd(source.add(2 * source_stride));
+            let d = _mm256_loadu_pd(source.add(3 * source_stride));
+            let (low_ab, high_ab) = (_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b));
+            let (low_cd, high_cd) = (_mm256_unpacklo_pd(c, d), _mm256_unpackhi_pd(c, d));
+            _mm256_storeu_pd(target, _mm256_permute2f128_pd::<0x20>(low_ab, low_cd));
+            _mm256_storeu_pd(
+                target.add(target_stride),
+                _mm256_permute2f128_pd::<0x20>(high_ab, high_cd),
+            );
+            _mm256_storeu_pd(
+                target.add(2 * target_stride),
+                _mm256_permute2f128_pd::<0x31>(low_ab, low_cd),
+            );
+            _mm256_storeu_pd(
+                target.add(3 * target_stride),
+                _mm256_permute2f128_pd::<0x31>(high_ab, high_cd),
+            );
+        }
+    }
+}
+
+struct Transpose<'a, R> {
+    source: &'a [R],
+    rows: usize,
+    cols: usize,
+    target: &'a mut [R],
+}
+
+impl<R: SimdReal> Kernel for Transpose<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Isa>(self, simd: S) {
+        let Self {
+            source,
+            rows,
+            cols,
+            target,
+        } = self;
+        // SAFETY: `transpose` checked both lengths.
+        unsafe {
+            transpose_strided(
+                simd,
+                source.as_ptr(),
+                cols,
+                (rows, cols),
+                target.as_mut_ptr(),
+                rows,
+            );
+        }
+    }
+}
+
+instantiate! {
+    /// `target[j, i] = source[i, j]`: source `[rows, cols]`, target `[cols, rows]`.
+    ///
+    /// # Panics
+    /// A slice does not have `rows * cols` elements.
+    pub fn transpose<R>(level: SimdLevel, source: &[R], rows: usize, cols: usize, target: &mut [R])
+    {
+        assert_eq!(source.len(), rows * cols, "the source of a {rows} x {cols} transpose");
+        assert_eq!(target.len(), rows * cols, "the target of a {rows} x {cols} transpose");
+    }
+    then { dispatch(level, Transpose { source, rows, cols, target }); }
+}

@@ -1,0 +1,3 @@
+//! What each kernel computes: plain loops in f64, the specification that the tests compare with.
+
+pub mod matmul;
