@@ -254,3 +254,38 @@ instantiate! {
     }
     then { dispatch(level, Transpose { source, rows, cols, target }); }
 }
+
+/// Transposes a block from within a kernel: `target[j * target_stride + i] = source[i * source_stride + j]` for
+/// `i < rows`, `j < cols`.
+///
+/// # Panics
+/// The block leaves one of the slices.
+#[inline(always)]
+pub fn transpose_block<S: Isa, R: SimdReal>(
+    simd: S,
+    source: &[R],
+    source_stride: usize,
+    (rows, cols): (usize, usize),
+    target: &mut [R],
+    target_stride: usize,
+) {
+    if rows == 0 || cols == 0 {
+        return;
+    }
+    assert!(
+        (rows - 1) * source_stride + cols <= source.len()
+            && (cols - 1) * target_stride + rows <= target.len(),
+        "a {rows} x {cols} block leaves its slices"
+    );
+    // SAFETY: the largest index of either side is inside its slice, as just checked.
+    unsafe {
+        transpose_strided(
+            simd,
+            source.as_ptr(),
+            source_stride,
+            (rows, cols),
+            target.as_mut_ptr(),
+            target_stride,
+        );
+    }
+}

@@ -50,6 +50,12 @@ impl<'t, R: Real> Var<'t, R> {
         self.tape.node(self.id).requires_grad
     }
 
+    /// Whether both are the same value, perhaps under other shapes, and so have one gradient.
+    #[must_use]
+    pub fn shares_value_with(self, other: Self) -> bool {
+        self.tape.resolve(self.id) == self.tape.resolve(other.id)
+    }
+
     /// The parameter that this node is, if it is one.
     #[must_use]
     pub fn param_id(self) -> Option<super::ParamId> {
