@@ -178,8 +178,9 @@ fn has_safety(text: &[&str], code: &[&str], at: usize) -> bool {
                 .take_while(|&i| text[i].starts_with("//"))
                 .any(|i| text[i].contains("SAFETY:"));
         }
-        let is_attribute = text[above].starts_with("#[");
-        if !is_attribute && (code[above].is_empty() || code[above].ends_with([';', '{', '}'])) {
+        let ended = code[above].is_empty() || code[above].ends_with([';', '}']);
+        let outside = code[above].ends_with('{') && code[above].contains("fn ");
+        if !text[above].starts_with("#[") && (ended || outside) {
             return false;
         }
         line = above;
@@ -294,7 +295,7 @@ mod tests {
     fn unsafe_needs_its_reason_directly_above() {
         let bad = "fn a() {\n    unsafe { b() }\n}\nunsafe impl Send for C {}\n// SAFETY: far away\nlet x = 1;\nlet y = unsafe { b() };\n";
         assert_eq!(lines(&unsafe_without_safety(&of(bad))), [2, 4, 7]);
-        let good = "// SAFETY: sound\n// because.\nlet x =\n    unsafe { b() };\n// SAFETY: plain data\n#[cfg(a)]\nunsafe impl Send for C {}\n// unsafe { }\nunsafe fn d() {}\nlet s = \"unsafe { }\";\n";
+        let good = "// SAFETY: sound\n// because.\nlet x =\n    unsafe { b() };\n// SAFETY: plain data\n#[cfg(a)]\nunsafe impl Send for C {}\n// unsafe { }\nunsafe fn d() {}\n// SAFETY: a mask\nSelf {\n    a,\n    b: unsafe { c() },\n};\nlet s = \"unsafe { }\";\n";
         assert_eq!(unsafe_without_safety(&of(good)), []);
     }
 
