@@ -2,14 +2,18 @@
 
 pub mod activations;
 pub mod dispatch;
+pub mod elementwise;
 pub mod lanes;
 pub mod map;
 pub mod math;
 pub mod matmul;
+pub mod optim;
 pub mod permute;
+pub mod reduce;
 pub mod reference;
 #[cfg(test)]
 mod testing;
+mod tree;
 
 pub use dispatch::{Isa, Kernel, SimdLevel, dispatch};
 pub use lanes::{LaneMask, Lanes, SimdReal};

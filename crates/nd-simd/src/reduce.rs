@@ -1,0 +1,635 @@
+//! Sums and their kin: over a slice, over each row, over each column.
+//!
+//! The simple version of a sum is a loop. Here a slice is cut into blocks of 1024 elements; a block is summed in four
+//! vectors side by side, and the blocks' sums, as f64, are added in a fixed binary tree. So the result does not depend on
+//! alignment or threads, and its error is bounded whatever the length:
+//! [`SUM_ERROR`] times the unit roundoff of the element type times the sum of the absolute terms.
+//!
+//! Sums over columns run down 128 rows at a time and keep what rounding takes from the running total
+//! (Knuth's two-sum), under the same bound.
+//!
+//! NaN: every function here propagates it, [`max`] included. An empty sum is zero, an empty maximum `-inf`.
+//!
+//! Known weakness: the bits differ between SIMD levels, because the number of lanes shapes a block's sum.
+
+use nd_core::autograd::Accumulate;
+
+use crate::dispatch::{Isa, Kernel, SimdLevel, dispatch, instantiate, same_length};
+use crate::elementwise::whole_rows;
+use crate::lanes::{Lanes, SimdReal};
+use crate::tree;
+
+/// Elements of a block, whatever the lanes.
+const BLOCK: usize = 1024;
+
+/// The error of every sum here is at most this many unit roundoffs (`2^-24` or `2^-53`) of the sum of the absolute terms.
+///
+/// A block at [`SimdLevel::Scalar`] adds 256 terms to each of four running sums; a column adds 128.
+pub const SUM_ERROR: f64 = 264.0;
+
+/// A term of a sum, computed from one or two elements.
+trait Term: Copy + Send + Sync {
+    fn term<S: Isa, R: SimdReal>(
+        self,
+        a: Lanes<S, R>,
+        b: Lanes<S, R>,
+        sum: Lanes<S, R>,
+    ) -> Lanes<S, R>;
+}
+
+#[derive(Clone, Copy)]
+struct Plain;
+
+impl Term for Plain {
+    #[inline(always)]
+    fn term<S: Isa, R: SimdReal>(
+        self,
+        a: Lanes<S, R>,
+        _: Lanes<S, R>,
+        sum: Lanes<S, R>,
+    ) -> Lanes<S, R> {
+        sum + a
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Product;
+
+impl Term for Product {
+    #[inline(always)]
+    fn term<S: Isa, R: SimdReal>(
+        self,
+        a: Lanes<S, R>,
+        b: Lanes<S, R>,
+        sum: Lanes<S, R>,
+    ) -> Lanes<S, R> {
+        a.mul_add(b, sum)
+    }
+}
+
+/// `0 x`: zero where finite, NaN where not.
+#[derive(Clone, Copy)]
+struct NotFinite;
+
+impl Term for NotFinite {
+    #[inline(always)]
+    fn term<S: Isa, R: SimdReal>(
+        self,
+        a: Lanes<S, R>,
+        _: Lanes<S, R>,
+        sum: Lanes<S, R>,
+    ) -> Lanes<S, R> {
+        a.mul_add(a.constant(R::ZERO), sum)
+    }
+}
+
+/// The sum of a block in four vectors; the masked rest loads zeros, which add nothing.
+#[inline(always)]
+fn block_sum<S: Isa, R: SimdReal>(simd: S, term: impl Term, a: &[R], b: &[R]) -> R {
+    let (a_full, a_rest) = R::split::<S>(a);
+    let (b_full, b_rest) = R::split::<S>(b);
+    let lane = |x| Lanes::<S, R>::from_raw(simd, x);
+    let mut sums = [Lanes::<S, R>::zero(simd); 4];
+    let (a_quads, a_singles) = a_full.as_chunks::<4>();
+    let (b_quads, b_singles) = b_full.as_chunks::<4>();
+    for (a, b) in a_quads.iter().zip(b_quads) {
+        for i in 0..4 {
+            sums[i] = term.term(lane(a[i]), lane(b[i]), sums[i]);
+        }
+    }
+    for (i, (&a, &b)) in a_singles.iter().zip(b_singles).enumerate() {
+        sums[i] = term.term(lane(a), lane(b), sums[i]);
+    }
+    if !a_rest.is_empty() {
+        let (a, b) = (
+            Lanes::load_partial(simd, a_rest),
+            Lanes::load_partial(simd, b_rest),
+        );
+        sums[3] = term.term(a, b, sums[3]);
+    }
+    ((sums[0] + sums[1]) + (sums[2] + sums[3])).sum()
+}
+
+struct SumKernel<'a, T, R> {
+    term: T,
+    a: &'a [R],
+    b: &'a [R],
+}
+
+impl<T: Term, R: SimdReal> Kernel for SumKernel<'_, T, R> {
+    type Output = f64;
+    #[inline(always)]
+    fn run<S: Isa>(self, simd: S) -> f64 {
+        // A binary counter: `partial[k]` holds the sum of 2^k blocks. The same tree as `tree::reduce`, without recursion.
+        let mut partial = [0.0; usize::BITS as usize];
+        let mut count = 0usize;
+        for (a, b) in self.a.chunks(BLOCK).zip(self.b.chunks(BLOCK)) {
+            let mut sum = block_sum(simd, self.term, a, b).to_f64();
+            let mut k = 0;
+            while count >> k & 1 == 1 {
+                sum += partial[k];
+                k += 1;
+            }
+            partial[k] = sum;
+            count += 1;
+        }
+        let mut total = 0.0;
+        for (k, partial) in partial.iter().enumerate() {
+            if count >> k & 1 == 1 {
+                total += partial;
+            }
+        }
+        total
+    }
+}
+
+instantiate! {
+    /// The sum; error at most [`SUM_ERROR`].
+    ///
+    /// # Panics
+    /// The machine lacks the level.
+    pub fn sum<R>(level: SimdLevel, x: &[R]) -> f64
+    {}
+    then { dispatch(level, SumKernel { term: Plain, a: x, b: x }) }
+}
+
+instantiate! {
+    /// `sum a_i b_i`; error at most [`SUM_ERROR`].
+    ///
+    /// # Panics
+    /// The lengths differ, or the machine lacks the level.
+    pub fn dot<R>(level: SimdLevel, a: &[R], b: &[R]) -> f64
+    { same_length("a", a.len(), "b", b.len()); }
+    then { dispatch(level, SumKernel { term: Product, a, b }) }
+}
+
+/// `sum x_i^2`; error at most [`SUM_ERROR`].
+///
+/// # Panics
+/// The machine lacks the level.
+#[must_use]
+#[track_caller]
+pub fn squared_norm<R: SimdReal>(level: SimdLevel, x: &[R]) -> f64 {
+    dot(level, x, x)
+}
+
+instantiate! {
+    /// Whether no element is infinite or NaN.
+    ///
+    /// # Panics
+    /// The machine lacks the level.
+    pub fn all_finite<R>(level: SimdLevel, x: &[R]) -> bool
+    {}
+    then { dispatch(level, SumKernel { term: NotFinite, a: x, b: x }) == 0.0 }
+}
+
+/// The arithmetic mean; NaN of an empty slice.
+///
+/// # Panics
+/// The machine lacks the level.
+#[must_use]
+#[track_caller]
+pub fn mean<R: SimdReal>(level: SimdLevel, x: &[R]) -> f64 {
+    sum(level, x) / x.len() as f64
+}
+
+/// How many numbers there are, their mean, and the sum of their squared deviations from it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Moments {
+    /// The number of terms.
+    pub count: f64,
+    /// Their mean.
+    pub mean: f64,
+    /// `sum (x_i - mean)^2`
+    pub squared_deviations: f64,
+}
+
+impl Moments {
+    /// Of nothing.
+    pub const EMPTY: Self = Self {
+        count: 0.0,
+        mean: 0.0,
+        squared_deviations: 0.0,
+    };
+
+    /// The moments of both samples together (Chan, Golub and LeVeque 1979).
+    #[must_use]
+    pub fn merge(self, other: Self) -> Self {
+        let count = self.count + other.count;
+        if count == 0.0 {
+            return Self::EMPTY;
+        }
+        let delta = other.mean - self.mean;
+        let share = other.count / count;
+        Self {
+            count,
+            mean: self.mean + delta * share,
+            squared_deviations: self.squared_deviations
+                + other.squared_deviations
+                + delta * delta * self.count * share,
+        }
+    }
+
+    /// The mean of the squared deviations.
+    #[must_use]
+    pub fn population_variance(self) -> f64 {
+        self.squared_deviations / self.count
+    }
+
+    /// The squared deviations over `count - 1`.
+    #[must_use]
+    pub fn sample_variance(self) -> f64 {
+        self.squared_deviations / (self.count - 1.0)
+    }
+}
+
+struct MomentsKernel<'a, R>(&'a [R]);
+
+impl<R: SimdReal> Kernel for MomentsKernel<'_, R> {
+    type Output = Moments;
+    #[inline(always)]
+    fn run<S: Isa>(self, simd: S) -> Moments {
+        block_moments(simd, self.0)
+    }
+}
+
+/// The moments of at most a few thousand numbers: the mean, then deviations from it and what the rounded mean left over.
+#[inline(always)]
+pub(crate) fn block_moments<S: Isa, R: SimdReal>(simd: S, x: &[R]) -> Moments {
+    if x.is_empty() {
+        return Moments::EMPTY;
+    }
+    let n = x.len() as f64;
+    let center = R::from_f64(block_sum(simd, Plain, x, x).to_f64() / n);
+    let (deviation, squares) = deviations(simd, x, center);
+    Moments {
+        count: n,
+        mean: center.to_f64() + deviation / n,
+        squared_deviations: (squares - deviation * deviation / n).max(0.0) + 0.0 * squares,
+    }
+}
+
+/// `sum (x_i - center)` and `sum (x_i - center)^2`
+#[inline(always)]
+fn deviations<S: Isa, R: SimdReal>(simd: S, x: &[R], center: R) -> (f64, f64) {
+    let center = Lanes::<S, R>::splat(simd, center);
+    let (full, rest) = R::split::<S>(x);
+    let mut sums = [Lanes::<S, R>::zero(simd); 2];
+    let mut squares = [Lanes::<S, R>::zero(simd); 2];
+    let (pairs, single) = full.as_chunks::<2>();
+    for pair in pairs {
+        for i in 0..2 {
+            let d = Lanes::from_raw(simd, pair[i]) - center;
+            sums[i] += d;
+            squares[i] = d.mul_add(d, squares[i]);
+        }
+    }
+    for &x in single {
+        let d = Lanes::from_raw(simd, x) - center;
+        sums[0] += d;
+        squares[0] = d.mul_add(d, squares[0]);
+    }
+    if !rest.is_empty() {
+        let mask = crate::lanes::LaneMask::first(simd, rest.len());
+        let d = mask.or_zero(Lanes::load_partial(simd, rest) - center);
+        sums[1] += d;
+        squares[1] = d.mul_add(d, squares[1]);
+    }
+    (
+        (sums[0] + sums[1]).sum().to_f64(),
+        (squares[0] + squares[1]).sum().to_f64(),
+    )
+}
+
+instantiate! {
+    /// Count, mean and squared deviations, accurate also where the mean is large beside the spread.
+    ///
+    /// # Panics
+    /// The machine lacks the level.
+    pub fn moments<R>(level: SimdLevel, x: &[R]) -> Moments
+    {}
+    then {
+        let leaf = |block: std::ops::Range<usize>| dispatch(level, MomentsKernel(&x[block]));
+        tree::reduce(x.len(), BLOCK, false, &leaf, &Moments::merge).unwrap_or(Moments::EMPTY)
+    }
+}
+
+struct MaxKernel<'a, R>(&'a [R]);
+
+impl<R: SimdReal> Kernel for MaxKernel<'_, R> {
+    type Output = R;
+    #[inline(always)]
+    fn run<S: Isa>(self, simd: S) -> R {
+        row_max(simd, self.0)
+    }
+}
+
+/// The largest element; NaN when one is NaN, `-inf` when there is none.
+#[inline(always)]
+pub(crate) fn row_max<S: Isa, R: SimdReal>(simd: S, x: &[R]) -> R {
+    let lowest = Lanes::<S, R>::splat(simd, R::from_f64(f64::NEG_INFINITY));
+    let (full, rest) = R::split::<S>(x);
+    let mut best = [lowest; 2];
+    let (pairs, single) = full.as_chunks::<2>();
+    for pair in pairs {
+        for i in 0..2 {
+            best[i] = best[i].max(Lanes::from_raw(simd, pair[i]));
+        }
+    }
+    for &x in single {
+        best[0] = best[0].max(Lanes::from_raw(simd, x));
+    }
+    if !rest.is_empty() {
+        let mask = crate::lanes::LaneMask::first(simd, rest.len());
+        best[1] = best[1].max(mask.select(Lanes::load_partial(simd, rest), lowest));
+    }
+    let best = best[0].max(best[1]);
+    if best.is_nan().any() {
+        R::from_f64(f64::NAN)
+    } else {
+        best.largest_lane()
+    }
+}
+
+instantiate! {
+    /// The largest element; NaN when one is NaN, `-inf` when there is none.
+    ///
+    /// # Panics
+    /// The machine lacks the level.
+    pub fn max<R>(level: SimdLevel, x: &[R]) -> R
+    {}
+    then { dispatch(level, MaxKernel(x)) }
+}
+
+struct RowSumsKernel<'a, R> {
+    x: &'a [R],
+    cols: usize,
+    scale: f64,
+    out: &'a mut [R],
+}
+
+impl<R: SimdReal> Kernel for RowSumsKernel<'_, R> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Isa>(self, simd: S) {
+        let Self {
+            x,
+            cols,
+            scale,
+            out,
+        } = self;
+        for (r, out) in out.iter_mut().enumerate() {
+            let row = &x[r * cols..][..cols];
+            let mut total = 0.0;
+            for block in row.chunks(BLOCK) {
+                total += block_sum(simd, Plain, block, block).to_f64();
+            }
+            *out = R::from_f64(total * scale);
+        }
+    }
+}
+
+instantiate! {
+    /// `out[r] = scale * sum_c x[r, c]` for `x` of `[out.len(), cols]`; scale `1 / cols` for means.
+    ///
+    /// # Panics
+    /// The lengths do not fit, or the machine lacks the level.
+    pub fn row_sums<R>(level: SimdLevel, x: &[R], cols: usize, scale: f64, out: &mut [R])
+    { same_length("x", x.len(), "rows x cols", out.len() * cols); }
+    then { dispatch(level, RowSumsKernel { x, cols, scale, out }) }
+}
+
+/// Rows that a column is summed over before rounding is accounted for.
+pub(crate) const ROW_BLOCK: usize = 128;
+
+/// Vectors side by side in a strip of columns.
+const STRIP: usize = 4;
+
+struct ColumnSumsKernel<'a, R> {
+    x: &'a [R],
+    out: &'a mut [R],
+    acc: Accumulate,
+}
+
+impl<R: SimdReal> Kernel for ColumnSumsKernel<'_, R> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Isa>(self, simd: S) {
+        let Self { x, out, acc } = self;
+        let cols = out.len();
+        let lanes = Lanes::<S, R>::LEN;
+        let mut c = 0;
+        while c + STRIP * lanes <= cols {
+            let sums = strip_sums::<STRIP, S, R>(simd, x, cols, c);
+            for (i, sum) in sums.into_iter().enumerate() {
+                store_sum(simd, sum, &mut out[c + i * lanes..][..lanes], acc);
+            }
+            c += STRIP * lanes;
+        }
+        while c < cols {
+            let width = lanes.min(cols - c);
+            let [sum] = strip_sums::<1, S, R>(simd, x, cols, c);
+            store_sum(simd, sum, &mut out[c..c + width], acc);
+            c += width;
+        }
+    }
+}
+
+#[inline(always)]
+fn store_sum<S: Isa, R: SimdReal>(simd: S, sum: Lanes<S, R>, out: &mut [R], acc: Accumulate) {
+    match acc {
+        Accumulate::Write => sum.store_partial(out),
+        Accumulate::Add => (Lanes::load_partial(simd, out) + sum).store_partial(out),
+    }
+}
+
+/// The sums of `W` vectors of columns from column `c`; lanes beyond the last column are zero.
+#[inline(always)]
+fn strip_sums<const W: usize, S: Isa, R: SimdReal>(
+    simd: S,
+    x: &[R],
+    cols: usize,
+    c: usize,
+) -> [Lanes<S, R>; W] {
+    let lanes = Lanes::<S, R>::LEN;
+    let width = (cols - c).min(W * lanes);
+    let mut total = [Lanes::<S, R>::zero(simd); W];
+    let mut lost = [Lanes::<S, R>::zero(simd); W];
+    for block in x.chunks(ROW_BLOCK * cols) {
+        let mut sum = [Lanes::<S, R>::zero(simd); W];
+        if width == W * lanes {
+            for row in block.chunks_exact(cols) {
+                let (vectors, _) = R::split::<S>(&row[c..c + W * lanes]);
+                for i in 0..W {
+                    sum[i] += Lanes::from_raw(simd, vectors[i]);
+                }
+            }
+        } else {
+            for row in block.chunks_exact(cols) {
+                sum[0] += Lanes::load_partial(simd, &row[c..c + width]);
+            }
+        }
+        for i in 0..W {
+            // Two-sum: what the addition rounds away is kept.
+            let new = total[i] + sum[i];
+            let part = new - total[i];
+            lost[i] += (total[i] - (new - part)) + (sum[i] - part);
+            total[i] = new;
+        }
+    }
+    for i in 0..W {
+        total[i] += lost[i];
+    }
+    total
+}
+
+instantiate! {
+    /// `out[c] (+)= sum_r x[r, c]` for `x` of `[rows, out.len()]`: the gradient of a bias. Error at most [`SUM_ERROR`].
+    ///
+    /// An infinite or NaN element makes its column's sum NaN.
+    ///
+    /// # Panics
+    /// The lengths do not fit, or the machine lacks the level.
+    pub fn column_sums<R>(level: SimdLevel, x: &[R], out: &mut [R], acc: Accumulate)
+    { whole_rows("x", x.len(), "out", out.len()); }
+    then {
+        if let [out] = out {
+            acc.store(out, R::from_f64(dispatch(level, SumKernel { term: Plain, a: x, b: x })));
+        } else {
+            dispatch(level, ColumnSumsKernel { x, out, acc });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{LENGTHS, Noise, assert_close, poisoned};
+
+    fn agrees<R: SimdReal>() {
+        let unit = R::EPSILON.to_f64() / 2.0;
+        let mut noise = Noise::new(4);
+        for level in SimdLevel::supported() {
+            for &len in LENGTHS.iter().chain(&[1023, 1024, 1025, 5000, 100_003]) {
+                let a: Vec<R> = noise.vec(len, 2.0);
+                let b: Vec<R> = noise.vec(len, 2.0);
+                let exact: f64 = a.iter().map(|x| x.to_f64()).sum();
+                let absolute: f64 = a.iter().map(|x| x.to_f64().abs()).sum();
+                let what = || format!("{level}, {len} elements");
+                let bound = SUM_ERROR * unit * absolute + 1e-12;
+                assert_close(sum(level, &a), exact, bound, what);
+                let exact: f64 = a.iter().zip(&b).map(|(a, b)| a.to_f64() * b.to_f64()).sum();
+                let absolute: f64 = a
+                    .iter()
+                    .zip(&b)
+                    .map(|(a, b)| (a.to_f64() * b.to_f64()).abs())
+                    .sum();
+                let bound = SUM_ERROR * unit * absolute + 1e-12;
+                assert_close(dot(level, &a, &b), exact, bound, what);
+                assert!(all_finite(level, &a));
+                let largest = a.iter().fold(f64::NEG_INFINITY, |m, x| m.max(x.to_f64()));
+                assert_eq!(max(level, &a).to_f64(), largest);
+                for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+                    for at in [0, len / 2, len.wrapping_sub(1)] {
+                        if at < len {
+                            let mut x = a.clone();
+                            x[at] = R::from_f64(bad);
+                            assert!(!all_finite(level, &x), "{level} {bad} at {at} of {len}");
+                            if bad.is_nan() {
+                                assert!(max(level, &x).is_nan(), "{level} at {at} of {len}");
+                                assert!(sum(level, &x).is_nan());
+                                assert!(moments(level, &x).squared_deviations.is_nan());
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn f32_sums_hold_their_bound() {
+        agrees::<f32>();
+    }
+
+    #[test]
+    fn f64_sums_hold_their_bound() {
+        agrees::<f64>();
+    }
+
+    #[test]
+    fn alignment_does_not_change_a_bit() {
+        let mut noise = Noise::new(5);
+        let x: Vec<f32> = noise.vec(5000, 1.0);
+        for level in SimdLevel::supported() {
+            for offset in 0..17 {
+                let mut moved = vec![0.0; offset];
+                moved.extend_from_slice(&x);
+                let moved = &moved[offset..];
+                assert_eq!(sum(level, &x).to_bits(), sum(level, moved).to_bits());
+                assert_eq!(moments(level, &x), moments(level, moved));
+            }
+        }
+    }
+
+    #[test]
+    fn moments_survive_a_large_mean() {
+        let mut noise = Noise::new(6);
+        for level in SimdLevel::supported() {
+            for len in [1, 2, 7, 100, 1024, 1025, 4000] {
+                let x: Vec<f32> = (0..len)
+                    .map(|_| (10_000.0 + noise.number(1.0)) as f32)
+                    .collect();
+                let n = len as f64;
+                let exact_mean = x.iter().map(|&x| f64::from(x)).sum::<f64>() / n;
+                let exact: f64 = x.iter().map(|&x| (f64::from(x) - exact_mean).powi(2)).sum();
+                let found = moments(level, &x);
+                assert_eq!(found.count, n);
+                assert!((found.mean - exact_mean).abs() < 1e-4, "{level} {len}");
+                assert!(
+                    (found.squared_deviations - exact).abs() <= 1e-4 * exact + 1e-9,
+                    "{level} {len}: {} {exact}",
+                    found.squared_deviations
+                );
+            }
+        }
+        assert_eq!(moments::<f32>(SimdLevel::Scalar, &[]), Moments::EMPTY);
+    }
+
+    #[test]
+    fn rows_and_columns_are_summed() {
+        let mut noise = Noise::new(7);
+        for level in SimdLevel::supported() {
+            for cols in [1, 2, 3, 7, 15, 16, 17, 31, 33, 63, 64, 65, 130] {
+                for rows in [0, 1, 2, 5, 127, 128, 129, 300] {
+                    let x: Vec<f32> = noise.vec(rows * cols, 1.0);
+                    let mut out = poisoned(cols);
+                    column_sums(level, &x, &mut out, Accumulate::Write);
+                    let old: Vec<f32> = noise.vec(cols, 1.0);
+                    let mut added = old.clone();
+                    column_sums(level, &x, &mut added, Accumulate::Add);
+                    for c in 0..cols {
+                        let column = || (0..rows).map(|r| f64::from(x[r * cols + c]));
+                        let exact: f64 = column().sum();
+                        let bound = 1e-6 * column().map(f64::abs).sum::<f64>() + 1e-12;
+                        let what = || format!("{level} column {c} of [{rows}, {cols}]");
+                        assert_close(out[c], exact, bound, what);
+                        assert_close(added[c], exact + f64::from(old[c]), bound + 1e-6, what);
+                    }
+                    let mut sums = poisoned(rows);
+                    row_sums(level, &x, cols, 0.5, &mut sums);
+                    for r in 0..rows {
+                        let exact: f64 = x[r * cols..][..cols]
+                            .iter()
+                            .map(|&x| f64::from(x))
+                            .sum::<f64>()
+                            * 0.5;
+                        assert_close(sums[r], exact, 1e-6 * cols as f64, || {
+                            format!("{level} row {r} of [{rows}, {cols}]")
+                        });
+                    }
+                }
+            }
+        }
+    }
+}
