@@ -2,4 +2,3 @@
 
 pub mod activations;
 pub mod matmul;
-pub mod optim;
