@@ -4,11 +4,15 @@
 //! copies; a batch gathers the values of its windows; a window scaler normalises them with their own statistics.
 #![forbid(unsafe_code)]
 
+pub mod baseline;
 pub mod calendar;
 pub mod csv;
+pub mod datasets;
 mod error;
+pub mod metrics;
 pub mod panel;
 pub mod scaler;
+pub mod split;
 pub mod window;
 
 pub use calendar::{Frequency, FrequencyUnit, Month, TimeKind, TimeStyle, Timestamp, Weekday};

@@ -22,7 +22,7 @@ const DISTANCES: usize = 64;
 /// Infers the frequency of a panel from the stamps of its series, each ascending.
 ///
 /// # Errors
-/// [`DataError::FrequencyUnknown`] if no series has two stamps, or the distances do not fit one frequency.
+/// [`DataError::FrequencyUnknown`] if no series has two dates (numbers then count in ones), or the distances do not fit one frequency.
 pub fn infer_frequency<'a, I>(series: I, kind: TimeKind) -> Result<Frequency, DataError>
 where
     I: IntoIterator<Item = &'a [Timestamp]>,
@@ -168,6 +168,10 @@ impl Evidence {
     }
 
     fn conclude(&self) -> Result<Frequency, InferFailure> {
+        if self.distances.bins.is_empty() && self.kind == TimeKind::Integer {
+            // Numbers without a second one to compare with: they count.
+            return Ok(Frequency::integer(1));
+        }
         if self.distances.bins.is_empty() {
             let found = "no series has two time stamps".into();
             return Err(InferFailure {

@@ -45,9 +45,7 @@ pub(crate) fn day_of_date(date: Date) -> i64 {
 pub(crate) fn date_of_day(day: i64) -> Option<Date> {
     let hours = day.checked_mul(24)?;
     // SignedDuration holds any number of hours whose seconds fit an i64.
-    if hours.checked_mul(3600).is_none() {
-        return None;
-    }
+    hours.checked_mul(3600)?;
     EPOCH
         .checked_add(jiff::SignedDuration::from_hours(hours))
         .ok()

@@ -217,7 +217,8 @@ impl Windows {
                 let padding = if config.start_padding { l - 1 } else { 0 };
                 (-padding, (end + padding - l).div_euclid(step) + 1)
             }
-            WindowSet::Validation => scored(end, l, h, step, val, "val_size")?,
+            WindowSet::Validation => scored(end, l, h, step, val, "val_size")
+                .map(|all| from_first_row(all, end, l, h, step, val))?,
             WindowSet::Test => scored(end, l, h, step, test, "test_size")?,
             WindowSet::Predict => (end - l, 1),
             WindowSet::Insample => {
@@ -270,7 +271,7 @@ impl Windows {
             }
             windows.shifts = vec![0; panel.n_series()];
         }
-        if windows.len() == 0 {
+        if windows.is_empty() {
             let which = match set {
                 WindowSet::Train | WindowSet::Insample => "training",
                 WindowSet::Validation => "validation",
@@ -462,6 +463,17 @@ fn scored(
         });
     }
     Ok((end - size - l, (size - h) / step + 1))
+}
+
+/// Validation windows do not begin before the longest series, unless no window would be left (NeuralForecast slices the
+/// last `L + val_size` rows, and pads them only if they are fewer than a window).
+fn from_first_row(all: (i64, i64), end: i64, l: i64, h: i64, step: i64, val: i64) -> (i64, i64) {
+    let rows = (l + val).min(end);
+    if rows < l + h {
+        all
+    } else {
+        (end - rows, (rows - l - h) / step + 1)
+    }
 }
 
 /// The windows of a range that begin at `low` or later.
