@@ -7,6 +7,7 @@ pub mod lanes;
 pub mod map;
 pub mod math;
 pub mod matmul;
+pub mod optim;
 pub mod permute;
 pub mod reduce;
 pub mod reference;

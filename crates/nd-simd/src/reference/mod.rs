@@ -2,3 +2,4 @@
 
 pub mod activations;
 pub mod matmul;
+pub mod optim;
