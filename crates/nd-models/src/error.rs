@@ -1,0 +1,93 @@
+//! What a configuration or a file can get wrong.
+
+/// Why a model could not be built, trained, saved or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// A name that is not in the table of models.
+    #[error("there is no model {found:?}; choose one of {known}")]
+    UnknownModel {
+        /// The name asked for.
+        found: String,
+        /// Every name there is.
+        known: String,
+    },
+    /// A setting of a model or a loss that cannot be.
+    #[error("{owner}: {field} is {found}, but {expected}")]
+    Config {
+        /// The model or the loss.
+        owner: &'static str,
+        /// The setting.
+        field: &'static str,
+        /// Its value.
+        found: String,
+        /// What it must be, and what to change.
+        expected: String,
+    },
+    /// Data without a single window to learn from.
+    #[error(
+        "the data have no window of {} inputs and {} targets with an observed value on both sides: give longer series, \
+         or a smaller input_size, horizon or val_size",
+        layout.input_size,
+        layout.horizon
+    )]
+    NoWindows {
+        /// The sizes of a window.
+        layout: nd_core::BatchLayout,
+    },
+    /// A training step that could not be taken.
+    #[error(transparent)]
+    Step(#[from] nd_amp::StepError),
+    /// Data that cannot be used.
+    #[error(transparent)]
+    Data(#[from] nd_data::DataError),
+    /// Options of the run that cannot be.
+    #[error(transparent)]
+    Core(#[from] nd_core::CoreError),
+}
+
+impl ModelError {
+    /// A setting that cannot be.
+    pub(crate) fn config(
+        owner: &'static str,
+        field: &'static str,
+        found: impl std::fmt::Debug,
+        expected: impl Into<String>,
+    ) -> Self {
+        Self::Config {
+            owner,
+            field,
+            found: format!("{found:?}"),
+            expected: expected.into(),
+        }
+    }
+
+    /// Requires a setting to be at least one.
+    pub(crate) fn require_positive(
+        owner: &'static str,
+        field: &'static str,
+        found: usize,
+    ) -> Result<(), Self> {
+        if found == 0 {
+            return Err(Self::config(owner, field, found, "it must be at least 1"));
+        }
+        Ok(())
+    }
+
+    /// Requires a probability of dropping a value to be in `[0, 1)`.
+    pub(crate) fn require_dropout(
+        owner: &'static str,
+        field: &'static str,
+        found: f64,
+    ) -> Result<(), Self> {
+        if (0.0..1.0).contains(&found) {
+            return Ok(());
+        }
+        Err(Self::config(
+            owner,
+            field,
+            found,
+            "a probability of dropping is at least 0 and below 1",
+        ))
+    }
+}

@@ -1,0 +1,257 @@
+//! The training loop.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nd_amp::TrainStep;
+use nd_core::autograd::{Mode, Params};
+use nd_core::train_state::Best;
+use nd_core::{Batch, Buffer, Objective, RunOptions, Threads, TrainState, WindowSource};
+use nd_data::WindowScaler;
+use nd_simd::SimdReal;
+
+use super::config::TrainConfig;
+use super::gather::gather;
+use super::inference::{Forward, Inference};
+use super::sampler::{Sampler, WindowIndex};
+use super::schedule::learning_rate;
+use crate::error::ModelError;
+
+/// What is known after a step; given to the caller's callback.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Progress {
+    /// Steps taken, this one included.
+    pub step: u64,
+    /// Steps to take in all.
+    pub max_steps: u64,
+    /// The training loss of the step.
+    pub loss: f64,
+    /// The norm of its gradient before clipping.
+    pub gradient_norm: f64,
+    /// The learning rate of the step.
+    pub learning_rate: f64,
+    /// The validation loss, after the steps that validate.
+    pub validation: Option<f64>,
+    /// The time since training began or was resumed.
+    pub elapsed: Duration,
+}
+
+/// Whether to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// Take the next step.
+    Continue,
+    /// Stop here and keep what has been learned.
+    Stop,
+}
+
+/// Why training ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stop {
+    /// All steps were taken.
+    Completed,
+    /// Validation did not improve for too long; the best weights were put back.
+    Early,
+    /// The callback said so.
+    Cancelled,
+}
+
+/// What happened during training.
+#[derive(Clone, Debug, PartialEq)]
+pub struct History {
+    /// The training loss of every step taken by this call.
+    pub losses: Vec<f64>,
+    /// Step and validation loss of every validation of this call.
+    pub validations: Vec<(u64, f64)>,
+    /// Why training ended.
+    pub stop: Stop,
+    /// The step whose weights were kept, when early stopping put back the best ones.
+    pub best_step: Option<u64>,
+    /// The time taken.
+    pub elapsed: Duration,
+}
+
+/// Trains the parameters of a network on windows.
+pub struct Trainer<'a, R: SimdReal = f32> {
+    /// The network and its loss.
+    pub objective: Objective<'a, R>,
+    /// The windows to learn from, scaled.
+    pub train: &'a dyn WindowSource<R>,
+    /// The windows to validate on, scaled in the same way; `None` when nothing was kept for that.
+    pub validation: Option<&'a dyn WindowSource<R>>,
+    /// How windows are scaled.
+    pub scaler: WindowScaler,
+    /// The settings.
+    pub config: &'a TrainConfig,
+    /// The choices of the run.
+    pub options: RunOptions,
+}
+
+impl<R: SimdReal> Trainer<'_, R> {
+    /// Takes the steps that are left, from the state given to the end.
+    ///
+    /// A fresh state starts from the beginning; the state of an interrupted run goes on from there, and the result is
+    /// the same to the bit. The callback sees every step. With early stopping, the weights of the best validation are
+    /// put back at the end.
+    ///
+    /// # Errors
+    /// Bad settings, no windows to learn from, or a step whose loss or gradient is not finite; parameters and state
+    /// are then those after the last good step.
+    ///
+    /// # Panics
+    /// The parameters are not those of the network, or the state has not the optimizer's moments.
+    pub fn run(
+        &self,
+        params: &mut Arc<Params<R>>,
+        state: &mut TrainState<R>,
+        progress: &mut (dyn FnMut(&Progress) -> Control + Send),
+    ) -> Result<History, ModelError> {
+        self.config.validate()?;
+        if self.train.total_windows() == 0 {
+            return Err(ModelError::NoWindows {
+                layout: self.train.layout(),
+            });
+        }
+        let threads = Threads::new(self.options.threads)?;
+        threads.install(|| self.run_steps(params, state, progress))
+    }
+
+    fn run_steps(
+        &self,
+        params: &mut Arc<Params<R>>,
+        state: &mut TrainState<R>,
+        progress: &mut (dyn FnMut(&Progress) -> Control + Send),
+    ) -> Result<History, ModelError> {
+        let config = self.config;
+        let start = Instant::now();
+        let parallel = rayon::current_num_threads() > 1;
+        let mut step = TrainStep::new(config.optimizer, config.clip);
+        let mut sampler = Sampler::default();
+        let mut batch = Batch::new(self.train.layout());
+        let validation = self.validation.map(|source| (source, all_windows(source)));
+        let inference = Inference::default();
+        let steps_left = config.max_steps.saturating_sub(state.step);
+        // A run of so many steps that their losses need more than a few MB grows the list as it goes.
+        let mut losses = Vec::with_capacity(steps_left.min(1 << 20) as usize);
+        let mut validations = Vec::new();
+        let mut stop = Stop::Completed;
+        while state.step < config.max_steps {
+            let windows = sampler.draw(
+                self.train,
+                &mut state.sampler,
+                config.batch_size,
+                config.windows_batch_size,
+            );
+            gather(self.train, windows, &mut batch, parallel);
+            let lr = learning_rate(config, state.step);
+            let report = step.run(self.objective, params, state, &batch, self.options, lr)?;
+            losses.push(report.loss);
+            let last = state.step == config.max_steps;
+            let due = last || state.step.is_multiple_of(config.validation_interval());
+            let found = validation
+                .as_ref()
+                .filter(|_| due)
+                .map(|(source, windows)| self.validate(&inference, params, *source, windows));
+            let mut patience_is_over = false;
+            if let Some(loss) = found {
+                validations.push((state.step, loss));
+                patience_is_over = remember(state, params, loss, config.early_stop_patience);
+            }
+            let control = progress(&Progress {
+                step: state.step,
+                max_steps: config.max_steps,
+                loss: report.loss,
+                gradient_norm: report.gradient_norm,
+                learning_rate: lr,
+                validation: found,
+                elapsed: start.elapsed(),
+            });
+            if patience_is_over {
+                stop = Stop::Early;
+                break;
+            }
+            if control == Control::Stop {
+                stop = Stop::Cancelled;
+                break;
+            }
+        }
+        let mut best_step = None;
+        if config.early_stop_patience.is_some()
+            && stop != Stop::Cancelled
+            && let Some(best) = &state.early_stopping.best
+        {
+            Arc::make_mut(params).flat_mut().copy_from_slice(&best.flat);
+            best_step = Some(best.step);
+        }
+        Ok(History {
+            losses,
+            validations,
+            stop,
+            best_step,
+            elapsed: start.elapsed(),
+        })
+    }
+
+    fn validate(
+        &self,
+        inference: &Inference<R>,
+        params: &Arc<Params<R>>,
+        source: &dyn WindowSource<R>,
+        windows: &[WindowIndex],
+    ) -> f64 {
+        let forward = Forward {
+            objective: self.objective,
+            params,
+            source,
+            scaler: self.scaler,
+            options: self.options,
+            mode: Mode::Infer,
+            key: nd_core::rng::Key::default(),
+            max_chunk: self.config.inference_windows_batch_size,
+        };
+        inference.evaluate(&forward, windows)
+    }
+}
+
+/// Every window of a source, in order.
+#[must_use]
+pub(crate) fn all_windows<R: SimdReal>(source: &dyn WindowSource<R>) -> Vec<WindowIndex> {
+    let of = |group| (0..source.windows(group)).map(move |window| WindowIndex { group, window });
+    (0..source.groups()).flat_map(of).collect()
+}
+
+/// Keeps the weights when the loss is the best so far; says whether patience is over. A loss that is not finite is no
+/// improvement.
+fn remember<R: SimdReal>(
+    state: &mut TrainState<R>,
+    params: &Params<R>,
+    loss: f64,
+    patience: Option<u64>,
+) -> bool {
+    let Some(patience) = patience else {
+        return false;
+    };
+    let step = state.step;
+    let stopping = &mut state.early_stopping;
+    let is_better = match &stopping.best {
+        Some(best) => loss < best.loss,
+        None => loss.is_finite(),
+    };
+    if !is_better {
+        stopping.checks_since_best += 1;
+        return stopping.checks_since_best >= patience;
+    }
+    stopping.checks_since_best = 0;
+    match &mut stopping.best {
+        Some(best) => {
+            best.loss = loss;
+            best.step = step;
+            best.flat.copy_from_slice(params.flat());
+        }
+        None => {
+            let flat = Buffer::from_slice(params.flat());
+            stopping.best = Some(Best { loss, step, flat });
+        }
+    }
+    false
+}
