@@ -1,1 +1,15 @@
-//! The benchmark suites and the main job.
+//! The main job of the workspace: train the models, measure them, write a report that can be checked.
+//!
+//! In its simple form: for each data set and model, start a process that trains and measures, collect what it found,
+//! and write a table, a JSON file and a chart. A process of its own per model makes the peak memory that model's, and a
+//! crash one failed row. [`report`] is the schema of the file, [`svg`] the chart.
+
+#![forbid(unsafe_code)]
+
+pub mod machine;
+pub mod progress;
+pub mod report;
+pub mod request;
+pub mod statistics;
+pub mod svg;
+pub mod workloads;

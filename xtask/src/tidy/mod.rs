@@ -21,9 +21,9 @@ use tree::Tree;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Finding {
     path: String,
+    message: String,
     /// From 1; 0 for a whole file.
     line: usize,
-    message: String,
 }
 
 impl Finding {
@@ -44,6 +44,9 @@ impl fmt::Display for Finding {
         }
     }
 }
+
+/// Findings of one kind in one file that are shown; the others are counted.
+const SHOWN: usize = 5;
 
 type Rule = fn(&Tree) -> Vec<Finding>;
 
@@ -67,8 +70,17 @@ pub(crate) fn tidy() -> Result<(), String> {
     let mut findings: Vec<_> = RULES.iter().flat_map(|rule| rule(&tree)).collect();
     findings.extend(dependencies::dependencies(&tree)?);
     findings.sort();
-    for finding in &findings {
-        println!("{finding}");
+    for place in findings.chunk_by(|a, b| a.path == b.path && a.message == b.message) {
+        for finding in place.iter().take(SHOWN) {
+            println!("{finding}");
+        }
+        if place.len() > SHOWN {
+            println!(
+                "{}: the same in {} more lines",
+                place[0].path,
+                place.len() - SHOWN
+            );
+        }
     }
     match findings.len() {
         0 => {

@@ -32,7 +32,7 @@ pub(super) fn whitespace(tree: &Tree) -> Vec<Finding> {
                     "white space at the end of the line: remove it",
                 ));
             }
-            if words.contains('\t') {
+            if words.contains('\t') && !file.has_extension(&["tsv"]) {
                 findings.push(Finding::new(
                     &file.path,
                     line,
@@ -130,6 +130,7 @@ mod tests {
         let good = Tree::of(&[
             ("a.md", "one\n  two\n"),
             ("Cargo.lock", "x \n"),
+            ("d.tsv", "a\tb\n"),
             ("empty.rs", ""),
         ]);
         assert_eq!(whitespace(&good), []);

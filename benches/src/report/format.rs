@@ -1,0 +1,65 @@
+//! Numbers for people.
+
+/// A whole number with commas between groups of three digits.
+#[must_use]
+pub fn count(n: usize) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// A number with three significant digits, or all digits before the point when there are more.
+#[must_use]
+pub fn significant(x: f64) -> String {
+    if !x.is_finite() {
+        return x.to_string();
+    }
+    let size = x.abs();
+    if size >= 1000.0 {
+        let whole = count(size.round() as usize);
+        return if x < 0.0 { format!("-{whole}") } else { whole };
+    }
+    if size == 0.0 {
+        return "0".to_owned();
+    }
+    // Rounding first, so that 9.996 counts as 10.0.
+    let magnitude = format!("{size:.2e}")
+        .split_once('e')
+        .and_then(|(_, power)| power.parse::<i32>().ok())
+        .unwrap_or(0);
+    if magnitude < -4 {
+        return format!("{x:.2e}");
+    }
+    let decimals = usize::try_from(2 - magnitude).unwrap_or(0);
+    format!("{x:.decimals$}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_grouped() {
+        let shown = [0, 999, 1000, 12_345, 2_624_730].map(count);
+        assert_eq!(shown, ["0", "999", "1,000", "12,345", "2,624,730"]);
+    }
+
+    #[test]
+    fn numbers_have_three_digits() {
+        let shown = [
+            0.0, 0.012_345, 0.5, 9.996, 12.34, 123.4, 12_345.6, -1.5, -1234.0, 1e-7,
+        ]
+        .map(significant);
+        let wanted = [
+            "0", "0.0123", "0.500", "10.0", "12.3", "123", "12,346", "-1.50", "-1,234", "1.00e-7",
+        ];
+        assert_eq!(shown, wanted);
+        assert_eq!(significant(f64::NAN), "NaN");
+    }
+}
