@@ -7,8 +7,10 @@ pub mod lanes;
 pub mod map;
 pub mod math;
 pub mod matmul;
+pub mod ops;
 pub mod optim;
 pub mod permute;
+pub mod recurrent;
 pub mod reduce;
 pub mod reference;
 #[cfg(test)]

@@ -3,3 +3,4 @@
 pub mod activations;
 pub mod matmul;
 pub mod optim;
+pub mod recurrent;
