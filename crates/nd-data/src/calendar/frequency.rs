@@ -349,18 +349,15 @@ impl Frequency {
         }
         let units = k.checked_mul(i64::from(self.count.get()))?;
         let (day, micros) = split_day(ts);
-        match self.rule() {
-            Rule::Fixed(step) => {
-                let next = ts.checked_add(units.checked_mul(step)?)?;
-                (self.is_integer() || CIVIL_RANGE.contains(&next)).then_some(next)
-            }
+        let next = match self.rule() {
+            Rule::Fixed(step) => ts.checked_add(units.checked_mul(step)?)?,
             Rule::Business => {
                 let position = business_position(day, k < 0).checked_add(units)?;
                 let (week, weekday) = (position.div_euclid(5), position.rem_euclid(5));
                 join_day(
                     week.checked_mul(7)?.checked_add(weekday)?.checked_sub(3)?,
                     micros,
-                )
+                )?
             }
             Rule::Weekly(weekday) => {
                 let past = (Weekday::of_day(day).index() - weekday).rem_euclid(7);
@@ -369,7 +366,7 @@ impl Frequency {
                 } else {
                     day - past
                 };
-                join_day(anchored.checked_add(units.checked_mul(7)?)?, micros)
+                join_day(anchored.checked_add(units.checked_mul(7)?)?, micros)?
             }
             Rule::Monthly {
                 period,
@@ -383,9 +380,10 @@ impl Frequency {
                     .checked_add(phase)?;
                 let first = date_of_month(month)?;
                 let date = if at_end { first.last_of_month() } else { first };
-                join_day(day_of_date(date), micros)
+                join_day(day_of_date(date), micros)?
             }
-        }
+        };
+        (self.is_integer() || CIVIL_RANGE.contains(&next)).then_some(next)
     }
 
     /// How many steps lead from `a` to `b`; `None` if no whole number does.

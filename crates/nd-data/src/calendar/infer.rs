@@ -6,7 +6,8 @@
 //! business days.
 //!
 //! Known weakness: two stamps are enough for a guess (31 January to 29 February is read as month ends), because a short
-//! panel should still load; a wrong guess is corrected by naming the frequency.
+//! panel should still load; a wrong guess is corrected by naming the frequency. Several business days at a time (`2B`)
+//! must be named.
 
 use super::{
     Frequency, FrequencyUnit, MICROS_PER_DAY, MICROS_PER_HOUR, MICROS_PER_MILLI, MICROS_PER_MINUTE,

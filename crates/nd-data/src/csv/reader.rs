@@ -125,15 +125,16 @@ impl<'a, S: Read> Rows<'a, S> {
         self.csv.get_mut().row_done();
         match more {
             Ok(more) => {
-                // Every line ends with `\n` here, so the reader stands on the line after the record. Blank lines before
-                // the record are skipped, line breaks inside quotes are not.
+                // Every line ends with `\n` here, so the reader stands on the line after the record, unless an open
+                // quote took the last line end in. Blank lines before the record are skipped.
                 let inside = self
                     .record
                     .as_slice()
                     .iter()
                     .filter(|&&b| b == b'\n')
                     .count() as u64;
-                self.line = self.csv.position().line().saturating_sub(1 + inside);
+                let ended = u64::from(!self.csv.get_ref().end_seen);
+                self.line = self.csv.position().line().saturating_sub(ended + inside);
                 Ok(more)
             }
             Err(error) => Err(self.read_error(error, before)),

@@ -54,6 +54,8 @@ pub(super) struct TextReader<S> {
     since_row: u64,
     longest_row: u64,
     pub(super) fault: Option<TextFault>,
+    /// Whether the end of the text was asked for: a row that needed to had no end of its own.
+    pub(super) end_seen: bool,
 }
 
 impl<S: Read> TextReader<S> {
@@ -73,6 +75,7 @@ impl<S: Read> TextReader<S> {
             since_row: 0,
             longest_row,
             fault: None,
+            end_seen: false,
         }
     }
 
@@ -217,6 +220,7 @@ impl<S: Read> Read for TextReader<S> {
         let n = ready.len().min(buffer.len());
         buffer[..n].copy_from_slice(&ready[..n]);
         self.handed += n;
+        self.end_seen |= n == 0 && !buffer.is_empty();
         self.since_row += n as u64;
         if self.since_row > self.longest_row.saturating_add(2 * CHUNK as u64) {
             return Err(self.fail(TextFault::RowTooLong));

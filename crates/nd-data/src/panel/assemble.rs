@@ -385,8 +385,12 @@ impl<R: Real> Assembly<R> {
             }
             if inferred && stamps.len() >= 3 {
                 let single = stamps.windows(2).filter(|w| steps(w) == Some(1)).count();
-                if single * 2 < stamps.len() - 1 {
-                    return Err(self.contradiction(series, frequency));
+                let mostly_others = single * 2 < stamps.len() - 1;
+                if let Some(error) = self
+                    .contradiction(series, frequency)
+                    .filter(|_| mostly_others)
+                {
+                    return Err(error);
                 }
             }
             for (row, w) in stamps.windows(2).enumerate() {
@@ -422,16 +426,17 @@ impl<R: Real> Assembly<R> {
         }
     }
 
-    /// A series whose steps are not those that most series take.
-    fn contradiction(&self, series: usize, frequency: Frequency) -> DataError {
+    /// The error for a series that, looked at alone, has another frequency than the panel.
+    fn contradiction(&self, series: usize, frequency: Frequency) -> Option<DataError> {
         let own = match infer_checked([self.stamps(series)], self.style.kind()) {
+            Ok(own) if own == frequency => return None,
             Ok(own) => format!("it looks like `{own}`"),
             Err(failure) => failure.found,
         };
-        DataError::FrequencyUnknown {
+        Some(DataError::FrequencyUnknown {
             found: format!("{own}, while most of the data looks like `{frequency}`"),
             series: Some(crate::error::excerpt(&self.ids[series])),
-        }
+        })
     }
 
     /// The panel; `irregular` says which series keep their stamps (an empty slice: none).
