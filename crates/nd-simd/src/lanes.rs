@@ -145,6 +145,9 @@ pub trait SimdReal: Real + Transcendental {
     /// The bits, shifted right, filled with zeros.
     fn bits_shift_right<S: Isa>(simd: S, x: Self::Vector<S>, amount: u32) -> Self::Vector<S>;
 
+    /// Where a word is at least the threshold; false in lanes beyond the words.
+    fn words_at_least<S: Isa>(simd: S, words: &[u32], threshold: u32) -> Self::Mask<S>;
+
     /// The sum of the lanes, halves added to halves: a fixed tree.
     fn sum_lanes<S: Isa>(simd: S, x: Self::Vector<S>) -> Self;
     /// The largest lane; unspecified when one is NaN.
@@ -164,6 +167,7 @@ macro_rules! simd_real {
         $lt:ident $le:ident $eq:ident $select:ident $mask_and:ident $mask_or:ident $mask_not:ident $first_true:ident,
         $and:ident $or:ident $xor:ident $to_int:ident $from_int:ident $int_add:ident $int_sub:ident,
         $shl:expr, $shr:expr,
+        $words:path,
         $sum:ident $max:ident $min:ident
     ) => {
         impl SimdReal for $R {
@@ -340,6 +344,10 @@ macro_rules! simd_real {
                 simd.$from_int($shr(simd, simd.$to_int(x), amount))
             }
             #[inline(always)]
+            fn words_at_least<S: Isa>(simd: S, words: &[u32], threshold: u32) -> S::$mask {
+                $words(simd, words, threshold)
+            }
+            #[inline(always)]
             fn sum_lanes<S: Isa>(simd: S, x: S::$vector) -> Self {
                 simd.$sum(x)
             }
@@ -365,6 +373,33 @@ fn shr_u32<S: Isa>(simd: S, x: S::u32s, amount: u32) -> S::u32s {
     simd.wrapping_dyn_shr_u32s(x, simd.splat_u32s(amount))
 }
 
+#[inline(always)]
+fn words_at_least_f32<S: Isa>(simd: S, words: &[u32], threshold: u32) -> S::m32s {
+    let threshold = simd.splat_u32s(threshold);
+    match S::as_simd_u32s(words).0.first() {
+        Some(&words) => simd.greater_than_or_equal_u32s(words, threshold),
+        None => {
+            let inside = simd.mask_between_m32s(0, words.len() as u32).mask();
+            // SAFETY: the mask selects the words that there are.
+            let words = unsafe { simd.mask_load_ptr_u32s(MemMask::new(inside), words.as_ptr()) };
+            simd.and_m32s(inside, simd.greater_than_or_equal_u32s(words, threshold))
+        }
+    }
+}
+
+/// There is no widening load in pulp; f64 is for gradient checks and exact parity, where this does not matter.
+#[inline(always)]
+fn words_at_least_f64<S: Isa>(simd: S, words: &[u32], threshold: u32) -> S::m64s {
+    let lanes = size_of::<S::f64s>() / size_of::<f64>();
+    // Any other lane is below every threshold.
+    let mut wide = [-1.0; 64];
+    for (wide, &word) in wide[..lanes].iter_mut().zip(words) {
+        *wide = f64::from(word);
+    }
+    let wide = S::as_simd_f64s(&wide).0[0];
+    simd.less_than_or_equal_f64s(simd.splat_f64s(f64::from(threshold)), wide)
+}
+
 simd_real!(
     f32, u32, 23,
     vector f32s mask m32s,
@@ -375,6 +410,7 @@ simd_real!(
     less_than_f32s less_than_or_equal_f32s equal_f32s select_u32s and_m32s or_m32s not_m32s first_true_m32s,
     and_f32s or_f32s xor_f32s transmute_u32s_f32s transmute_f32s_u32s add_u32s sub_u32s,
     shl_u32, shr_u32,
+    words_at_least_f32,
     reduce_sum_f32s reduce_max_f32s reduce_min_f32s
 );
 
@@ -388,6 +424,7 @@ simd_real!(
     less_than_f64s less_than_or_equal_f64s equal_f64s select_u64s and_m64s or_m64s not_m64s first_true_m64s,
     and_f64s or_f64s xor_f64s transmute_u64s_f64s transmute_f64s_u64s add_u64s sub_u64s,
     Isa::shift_left_u64s, Isa::shift_right_u64s,
+    words_at_least_f64,
     reduce_sum_f64s reduce_max_f64s reduce_min_f64s
 );
 

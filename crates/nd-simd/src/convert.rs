@@ -1,0 +1,193 @@
+//! Between f32 and the sixteen-bit storage formats, slice by slice.
+//!
+//! Rounding is to nearest, ties to even; infinities stay, what is too large for f16 becomes infinite, NaN stays NaN.
+//! bf16 is the upper half of an f32, so its conversion is integer arithmetic that the compiler vectorises for each instruction set; f16 goes
+//! through the `half` crate, which uses the processor's conversion instructions where it has them.
+
+use half::slice::HalfFloatSliceExt;
+use nd_core::{bf16, f16};
+
+use crate::dispatch::{Isa, Kernel, SimdLevel, dispatch, same_length};
+
+struct ToBf16<'a>(&'a [f32], &'a mut [bf16]);
+
+impl Kernel for ToBf16<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Isa>(self, _simd: S) {
+        for (&x, y) in self.0.iter().zip(self.1) {
+            let bits = x.to_bits();
+            let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+            // A NaN keeps its sign and upper payload and becomes quiet; rounding could carry it into infinity.
+            let quiet = bits >> 16 | 0x40;
+            let is_nan = bits & 0x7fff_ffff > 0x7f80_0000;
+            *y = bf16::from_bits(if is_nan { quiet } else { rounded } as u16);
+        }
+    }
+}
+
+struct FromBf16<'a>(&'a [bf16], &'a mut [f32]);
+
+impl Kernel for FromBf16<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Isa>(self, _simd: S) {
+        for (&x, y) in self.0.iter().zip(self.1) {
+            *y = f32::from_bits(u32::from(x.to_bits()) << 16);
+        }
+    }
+}
+
+/// Rounds each number to the nearest bf16.
+///
+/// # Panics
+/// The lengths differ, or the machine lacks the level.
+#[track_caller]
+pub fn f32_to_bf16(level: SimdLevel, x: &[f32], y: &mut [bf16]) {
+    same_length("x", x.len(), "y", y.len());
+    dispatch(level, ToBf16(x, y));
+}
+
+/// Widens each number; exact.
+///
+/// # Panics
+/// The lengths differ, or the machine lacks the level.
+#[track_caller]
+pub fn bf16_to_f32(level: SimdLevel, x: &[bf16], y: &mut [f32]) {
+    same_length("x", x.len(), "y", y.len());
+    dispatch(level, FromBf16(x, y));
+}
+
+/// Rounds each number to the nearest f16.
+///
+/// # Panics
+/// The lengths differ.
+#[track_caller]
+pub fn f32_to_f16(level: SimdLevel, x: &[f32], y: &mut [f16]) {
+    same_length("x", x.len(), "y", y.len());
+    if level == SimdLevel::Scalar {
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y = f16::from_f32_const(x);
+        }
+    } else {
+        y.convert_from_f32_slice(x);
+    }
+}
+
+/// Widens each number; exact.
+///
+/// # Panics
+/// The lengths differ.
+#[track_caller]
+pub fn f16_to_f32(level: SimdLevel, x: &[f16], y: &mut [f32]) {
+    same_length("x", x.len(), "y", y.len());
+    if level == SimdLevel::Scalar {
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y = x.to_f32_const();
+        }
+    } else {
+        x.convert_to_f32_slice(y);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Noise;
+
+    #[test]
+    fn every_sixteen_bit_number_survives_the_round_trip() {
+        let halves: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).collect();
+        let brains: Vec<bf16> = (0..=u16::MAX).map(bf16::from_bits).collect();
+        for level in SimdLevel::supported() {
+            let mut wide = vec![0.0; halves.len()];
+            f16_to_f32(level, &halves, &mut wide);
+            let mut back = vec![f16::ZERO; halves.len()];
+            f32_to_f16(level, &wide, &mut back);
+            for ((&x, &wide), &back) in halves.iter().zip(&wide).zip(&back) {
+                assert!(f64::from(wide) == x.to_f64() || wide.is_nan() && x.is_nan());
+                assert!(back.to_bits() == x.to_bits() || back.is_nan() && x.is_nan());
+            }
+            bf16_to_f32(level, &brains, &mut wide);
+            let mut back = vec![bf16::ZERO; brains.len()];
+            f32_to_bf16(level, &wide, &mut back);
+            for ((&x, &wide), &back) in brains.iter().zip(&wide).zip(&back) {
+                assert!(f64::from(wide) == x.to_f64() || wide.is_nan() && x.is_nan());
+                assert!(back.to_bits() == x.to_bits() || back.is_nan() && x.is_nan());
+            }
+        }
+    }
+
+    /// The nearest of the two neighbours, the even one when both are as near; by search, not by arithmetic on bits.
+    fn nearest(x: f32, decode: impl Fn(u16) -> f64) -> f64 {
+        let size = f64::from(x).abs();
+        let below = (0..0x7fffu16)
+            .collect::<Vec<_>>()
+            .partition_point(|&bits| decode(bits) <= size && decode(bits).is_finite())
+            - 1;
+        let (low, high) = (decode(below as u16), decode(below as u16 + 1));
+        let high_as_number = if high.is_finite() {
+            high
+        } else {
+            2.0 * low - decode(below as u16 - 1)
+        };
+        let chosen = match (size - low).total_cmp(&(high_as_number - size)) {
+            std::cmp::Ordering::Less => low,
+            std::cmp::Ordering::Greater => high,
+            std::cmp::Ordering::Equal => {
+                if below % 2 == 0 {
+                    low
+                } else {
+                    high
+                }
+            }
+        };
+        chosen.copysign(f64::from(x))
+    }
+
+    #[test]
+    fn rounding_is_to_nearest_even() {
+        let mut noise = Noise::new(14);
+        let mut x: Vec<f32> = (0..300)
+            .map(|_| f32::from_bits(noise.bits() as u32))
+            .filter(|x| x.is_finite())
+            .collect();
+        x.extend([
+            1.0 + 2f32.powi(-9),
+            1.0 + 3.0 * 2f32.powi(-9),
+            65_519.0,
+            65_520.0,
+            65_504.0,
+            1e-8,
+            2f32.powi(-25),
+        ]);
+        x.extend((0..200).map(|_| noise.number(70_000.0) as f32));
+        for level in SimdLevel::supported() {
+            let mut brains = vec![bf16::ZERO; x.len()];
+            f32_to_bf16(level, &x, &mut brains);
+            let mut halves = vec![f16::ZERO; x.len()];
+            f32_to_f16(level, &x, &mut halves);
+            for (i, &x) in x.iter().enumerate() {
+                let expected = nearest(x, |bits| bf16::from_bits(bits).to_f64());
+                assert_eq!(brains[i].to_f64(), expected, "{level} {x:e}");
+                if x.abs() < 1e6 {
+                    let expected = nearest(x, |bits| f16::from_bits(bits).to_f64());
+                    assert_eq!(halves[i].to_f64(), expected, "{level} {x:e}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nan_with_a_low_payload_stays_nan() {
+        for level in SimdLevel::supported() {
+            let mut y = [bf16::ZERO; 2];
+            let x = [f32::from_bits(0x7f80_0001), f32::from_bits(0xffff_ffff)];
+            f32_to_bf16(level, &x, &mut y);
+            assert!(y[0].is_nan() && y[1].is_nan());
+            let mut y = [f16::ZERO; 2];
+            f32_to_f16(level, &x, &mut y);
+            assert!(y[0].is_nan() && y[1].is_nan());
+        }
+    }
+}
