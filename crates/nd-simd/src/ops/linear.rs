@@ -1,0 +1,203 @@
+//! A dense layer: `y = activation(x w + b)`.
+//!
+//! In its simple form: a matrix product, a bias and an activation, and three products backward. The tricks: bias and ReLU
+//! are applied while the product is in registers; other activations in blocks of rows while these are in cache; the gradient
+//! of the activation is computed once and shared by `dx`, `dw` and `db`; `dx` multiplies by a transposed copy of the
+//! weight that all shards share; `dw` and `db` go straight into the flat gradients.
+//! Weights are stored `[in, out]`, so that the forward product reads both operands row by row.
+
+use nd_core::autograd::{Accumulate, Backward, NodeId, Op, Orientation, Packed, Stored, Var};
+use nd_core::{Buffer, Precision, threads};
+
+use crate::activations::{Activation, Saved, activation_backward, activation_forward};
+use crate::dispatch::SimdLevel;
+use crate::lanes::SimdReal;
+use crate::matmul::{Epilogue, MatMut, MatRef, StoreActivation, gemm_fused, gemm_fused_parallel};
+use crate::permute::transpose;
+use crate::reduce::column_sums;
+
+/// Elements of an activation that one task handles.
+const BLOCK: usize = 16 * 1024;
+
+/// Dense layers on the tape.
+pub trait LinearExt<'t, R: SimdReal>: Sized {
+    /// `y = activation(x w + b)`
+    ///
+    /// Shapes: x `[.., in]`, w `[in, out]`, b `[out]`, y `[.., out]`.
+    ///
+    /// # Panics
+    /// The shapes do not fit.
+    #[must_use]
+    #[track_caller]
+    fn linear(self, w: Var<'t, R>, b: Option<Var<'t, R>>, activation: Activation) -> Var<'t, R>;
+}
+
+impl<'t, R: SimdReal> LinearExt<'t, R> for Var<'t, R> {
+    fn linear(self, w: Var<'t, R>, b: Option<Var<'t, R>>, activation: Activation) -> Var<'t, R> {
+        let (x, tape) = (self, self.tape());
+        let (rows, inputs) = (x.shape().rows(), x.shape().cols());
+        let outputs = w.shape().cols();
+        assert!(
+            w.shape().len() == 2 && w.shape().rows() == inputs,
+            "a linear layer of x {} needs a weight [{inputs}, out], found {}",
+            x.shape(),
+            w.shape()
+        );
+        if let Some(b) = b {
+            assert_eq!(
+                b.shape().numel(),
+                outputs,
+                "the bias {} of a weight {}",
+                b.shape(),
+                w.shape()
+            );
+        }
+        let level = tape.options().simd;
+        let (xv, wv, bv) = (x.value(), w.value(), b.map(Var::value));
+        let mut y = tape.scratch(rows * outputs);
+        let store = match activation {
+            Activation::Relu => StoreActivation::Relu,
+            _ => StoreActivation::Identity,
+        };
+        product(
+            level,
+            tape.parallel(),
+            MatRef::row_major(&xv, rows, inputs),
+            MatRef::row_major(&wv, inputs, outputs),
+            Accumulate::Write,
+            MatMut::row_major(&mut y, rows, outputs),
+            Epilogue {
+                bias: bv.as_deref(),
+                activation: store,
+            },
+        );
+        let mut saved = None;
+        if !matches!(activation, Activation::Relu | Activation::Identity) {
+            let z = y;
+            y = tape.scratch(rows * outputs);
+            threads::for_each_chunk(tape.parallel(), &mut y, BLOCK, |i, y| {
+                activation_forward(level, activation, &z[i * BLOCK..i * BLOCK + y.len()], y);
+            });
+            if activation.saved() == Saved::Input {
+                saved = Some(z);
+            }
+        }
+        let shape = x.shape().with_cols(outputs);
+        let op = || Linear {
+            x: x.id(),
+            w: w.id(),
+            b: b.map(Var::id),
+            activation,
+            saved: saved.map(|z| tape.save_for_backward(z, tape.options().precision)),
+        };
+        match b {
+            Some(b) => tape.record(shape, y, &[x, w, b], op),
+            None => tape.record(shape, y, &[x, w], op),
+        }
+    }
+}
+
+/// `c = a b`, or `c += a b`, split over threads when asked.
+#[track_caller]
+fn product<R: SimdReal>(
+    level: SimdLevel,
+    parallel: bool,
+    a: MatRef<'_, R>,
+    b: MatRef<'_, R>,
+    accumulate: Accumulate,
+    c: MatMut<'_, R>,
+    epilogue: Epilogue<'_, R>,
+) {
+    let multiply = if parallel {
+        gemm_fused_parallel
+    } else {
+        gemm_fused
+    };
+    multiply(level, R::ONE, a, b, accumulate.beta(), c, epilogue);
+}
+
+struct Linear<R: SimdReal> {
+    x: NodeId,
+    w: NodeId,
+    b: Option<NodeId>,
+    activation: Activation,
+    /// The argument of the activation, where its gradient needs that.
+    saved: Option<Stored<R>>,
+}
+
+impl<R: SimdReal> Op<R> for Linear<R> {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn backward(&self, step: &Backward<'_, R>) {
+        let (level, parallel) = (step.options().simd, step.parallel());
+        let inputs = step.shape(self.x).cols();
+        let outputs = step.shape(self.w).cols();
+        let rows = step.dy().len() / outputs.max(1);
+        let through_activation = self.activation_gradient(step);
+        let dz = through_activation.as_deref().unwrap_or(step.dy());
+        if let Some(mut db) = self.b.and_then(|b| step.grad(b)) {
+            let accumulate = db.accumulate;
+            column_sums(level, dz, &mut db, accumulate);
+        }
+        if let Some(mut dw) = step.grad(self.w) {
+            let x = step.value(self.x);
+            let accumulate = dw.accumulate;
+            product(
+                level,
+                parallel,
+                MatRef::row_major(&x, rows, inputs).t(),
+                MatRef::row_major(dz, rows, outputs),
+                accumulate,
+                MatMut::row_major(&mut dw, inputs, outputs),
+                Epilogue::default(),
+            );
+        }
+        if let Some(mut dx) = step.grad(self.x) {
+            let accumulate = dx.accumulate;
+            let w = step.value(self.w);
+            let dz = MatRef::row_major(dz, rows, outputs);
+            let dx = MatMut::row_major(&mut dx, rows, inputs);
+            let epilogue = Epilogue::default();
+            match step.param_id(self.w) {
+                Some(id) => {
+                    let packs = step.tape().params().packs();
+                    let precision = Precision::F32;
+                    let wt = packs.get(id, Orientation::Transposed, precision, w.len(), |packed| {
+                        if let Packed::Full(out) = packed {
+                            transpose(level, &w, inputs, outputs, out);
+                        }
+                    });
+                    let wt = MatRef::row_major(wt.full(), outputs, inputs);
+                    product(level, parallel, dz, wt, accumulate, dx, epilogue);
+                }
+                None => {
+                    let wt = MatRef::row_major(&w, inputs, outputs).t();
+                    product(level, parallel, dz, wt, accumulate, dx, epilogue);
+                }
+            }
+        }
+    }
+}
+
+impl<R: SimdReal> Linear<R> {
+    /// The gradient of the activation's argument; `None` where it is that of the output.
+    fn activation_gradient(&self, step: &Backward<'_, R>) -> Option<Buffer<R>> {
+        if self.activation == Activation::Identity {
+            return None;
+        }
+        let saved = match &self.saved {
+            Some(saved) => saved.load(step.pool()),
+            None => step.y(),
+        };
+        let mut dz = step.scratch(step.dy().len());
+        let (level, dy) = (step.options().simd, step.dy());
+        threads::for_each_chunk(step.parallel(), &mut dz, BLOCK, |i, dz| {
+            let part = i * BLOCK..i * BLOCK + dz.len();
+            let (saved, dy) = (&saved[part.clone()], &dy[part]);
+            activation_backward(level, self.activation, saved, dy, dz, Accumulate::Write);
+        });
+        Some(dz)
+    }
+}
