@@ -181,7 +181,7 @@ pub enum DataError {
     },
     /// One record is longer than any sensible row.
     #[error(
-        "{at}: a row longer than {limit} bytes; an opening quote (\") without its end makes the rest of a file one row"
+        "{at}: a row longer than {limit} bytes; an opening quote (\") without its end makes the rest of a file one row; if rows are that long, raise longest_row"
     )]
     RecordTooLong {
         /// The place where the row begins.

@@ -149,8 +149,21 @@ fn keeps_its_promises(panel: &Panel<f32>) {
     }
 }
 
+/// A few thousand cases; `ND_FUZZ_CASES` asks for more.
+fn config() -> ProptestConfig {
+    let cases = std::env::var("ND_FUZZ_CASES")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(3000);
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn arbitrary_bytes(bytes in prop::collection::vec(any::<u8>(), 0..300), options in options()) {

@@ -432,6 +432,31 @@ fn future_values_continue_each_series() {
 }
 
 #[test]
+fn targets_have_their_time_stamps() {
+    let panel = panel(&[12, 9], None);
+    let config = WindowConfig {
+        test_size: 5,
+        step_size: 2,
+        ..WindowConfig::new(4, 3)
+    };
+    let ds = |set, group, window, series, multivariate| {
+        let config = WindowConfig {
+            multivariate,
+            ..config.clone()
+        };
+        let source = PanelWindows::new(&panel, &config, set, &Exogenous::default()).unwrap();
+        source.target_ds(group, window, series).unwrap()
+    };
+    // Both series end with the stamp 999.
+    assert_eq!(ds(WindowSet::Test, 1, 0, 1, false), [995, 996, 997]);
+    assert_eq!(ds(WindowSet::Test, 0, 1, 0, false), [997, 998, 999]);
+    assert_eq!(ds(WindowSet::Test, 0, 1, 1, true), [997, 998, 999]);
+    assert_eq!(ds(WindowSet::Predict, 1, 0, 1, false), [1000, 1001, 1002]);
+    // The last training window reaches beyond the cut.
+    assert_eq!(ds(WindowSet::Train, 0, 1, 0, false), [994, 995, 996]);
+}
+
+#[test]
 fn insample_windows_cover_the_training_rows_once() {
     let panel = panel(&[17, 8], None);
     let config = WindowConfig {

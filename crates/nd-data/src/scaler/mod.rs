@@ -149,23 +149,30 @@ impl WindowScaler {
 
     /// Scales values in place.
     pub fn transform<R: Real>(self, statistics: WindowStatistics<R>, x: &mut [R]) {
-        if self == Self::Identity {
-            return;
-        }
-        for x in x {
-            *x = self.transform_one(statistics, *x);
-        }
+        self.transform_each(statistics, x.iter_mut());
     }
 
-    /// Scales one value.
+    /// Scales values that need not be neighbours.
     #[inline]
-    pub fn transform_one<R: Real>(self, statistics: WindowStatistics<R>, x: R) -> R {
-        let z = (x - statistics.shift) / statistics.scale;
+    pub(crate) fn transform_each<'x, R: Real>(
+        self,
+        statistics: WindowStatistics<R>,
+        values: impl Iterator<Item = &'x mut R>,
+    ) {
+        let WindowStatistics { shift, scale } = statistics;
+        // The choice is made once, so that each loop can be vectorised.
         match self {
-            Self::Identity => x,
-            Self::Standard | Self::RevIn | Self::Robust | Self::MinMax => z,
-            Self::MinMax1 => z + z - R::ONE,
-            Self::Invariant => R::from_f64(z.to_f64().asinh()),
+            Self::Identity => {}
+            Self::Standard | Self::RevIn | Self::Robust | Self::MinMax => {
+                values.for_each(|x| *x = (*x - shift) / scale);
+            }
+            Self::MinMax1 => values.for_each(|x| {
+                let z = (*x - shift) / scale;
+                *x = z + z - R::ONE;
+            }),
+            Self::Invariant => values.for_each(|x| {
+                *x = R::from_f64(((*x - shift) / scale).to_f64().asinh());
+            }),
         }
     }
 

@@ -1,8 +1,11 @@
 //! The values of a window, copied into a row of a batch and scaled.
 
+use std::ops::Range;
+
 use nd_core::{BatchLayout, BatchMut, Real, WindowSource};
 
 use super::{WindowConfig, WindowSet, Windows};
+use crate::calendar::Timestamp;
 use crate::error::DataError;
 use crate::panel::{Panel, Role, not_found};
 use crate::scaler::{WindowScaler, WindowStatistics};
@@ -87,20 +90,56 @@ struct Track<'a, R> {
 }
 
 impl<R: Real> Track<'_, R> {
-    #[inline]
-    fn at(&self, row: i64) -> R {
-        let Ok(row) = usize::try_from(row) else {
-            return R::ZERO;
-        };
-        match self.values.get(row) {
-            Some(&value) => value,
-            None => self
-                .beyond
-                .get(row - self.values.len())
-                .copied()
-                .unwrap_or(R::ZERO),
+    /// Copies `count` values from row `start` on to `out[0]`, `out[stride]`, ...
+    fn copy(&self, start: i64, count: usize, out: &mut [R], stride: usize) {
+        let pieces = [
+            inside(start, count, 0, self.values.len()),
+            inside(start, count, self.values.len(), self.beyond.len()),
+        ];
+        let sources = [self.values, self.beyond];
+        if stride == 1 {
+            let out = &mut out[..count];
+            out.fill(R::ZERO);
+            for ((place, rows), values) in pieces.into_iter().zip(sources) {
+                out[place..place + rows.len()].copy_from_slice(&values[rows]);
+            }
+            return;
         }
+        // One place per chunk; the last chunk may be shorter.
+        let mut places = out
+            .chunks_mut(stride)
+            .map(|chunk| &mut chunk[0])
+            .take(count);
+        let mut next = 0;
+        for ((place, rows), values) in pieces.into_iter().zip(sources) {
+            if rows.is_empty() {
+                continue;
+            }
+            places
+                .by_ref()
+                .take(place - next)
+                .for_each(|out| *out = R::ZERO);
+            next = place + rows.len();
+            for (out, &value) in places.by_ref().take(rows.len()).zip(&values[rows]) {
+                *out = value;
+            }
+        }
+        places.for_each(|out| *out = R::ZERO);
     }
+}
+
+/// The part of a window of `count` rows from `start` on that lies in rows `first..first + len`: its place in the window, and
+/// the rows counted from `first`.
+fn inside(start: i64, count: usize, first: usize, len: usize) -> (usize, Range<usize>) {
+    let from = start.max(first as i64);
+    let to = (start + count as i64).min((first + len) as i64);
+    if from >= to {
+        return (0, 0..0);
+    }
+    (
+        (from - start) as usize,
+        from as usize - first..to as usize - first,
+    )
 }
 
 impl<'a, R: Real> PanelWindows<'a, R> {
@@ -265,7 +304,35 @@ impl<'a, R: Real> PanelWindows<'a, R> {
         self.future.is_empty() || self.beyond.is_some()
     }
 
-    fn series_of(&self, group: usize) -> std::ops::Range<usize> {
+    /// The time stamps of a window's targets, which may lie behind the end of the series.
+    ///
+    /// `group` is the series itself, or 0 for multivariate windows. The forecast's origin (NeuralForecast's `cutoff`) is the
+    /// stamp of the row before.
+    ///
+    /// # Errors
+    /// [`DataError::NoFuture`] if stamps behind the end are needed and the panel has no frequency.
+    ///
+    /// # Panics
+    /// If there is no such group, window or series, or a target lies before the first row.
+    #[track_caller]
+    pub fn target_ds(
+        &self,
+        group: usize,
+        window: usize,
+        series: usize,
+    ) -> Result<Vec<Timestamp>, DataError> {
+        let first =
+            self.windows.first_row(group, window, series) + self.windows.input_size() as i64;
+        let Ok(row) = usize::try_from(first) else {
+            panic!(
+                "targets from row {first} of series `{}` on",
+                self.panel.unique_id(series)
+            );
+        };
+        self.panel.ds_after(series, row, self.windows.horizon())
+    }
+
+    fn series_of(&self, group: usize) -> Range<usize> {
         if self.windows.is_multivariate() {
             0..self.panel.n_series()
         } else {
@@ -355,31 +422,35 @@ impl<'a, R: Real> PanelWindows<'a, R> {
         out: &mut [R],
         stride: usize,
     ) {
-        let inside = usize::try_from(start)
-            .ok()
-            .and_then(|s| track.values.get(s..s + count));
-        match (inside, stride) {
-            (Some(values), 1) => {
-                out[..count].copy_from_slice(values);
-                self.scaler.transform(statistics, &mut out[..count]);
-            }
-            _ => {
-                for (t, out) in out.iter_mut().step_by(stride).take(count).enumerate() {
-                    *out = self
-                        .scaler
-                        .transform_one(statistics, track.at(start + t as i64));
-                }
-            }
+        track.copy(start, count, out, stride);
+        if stride == 1 {
+            self.scaler.transform(statistics, &mut out[..count]);
+        } else {
+            let places = out
+                .chunks_mut(stride)
+                .take(count)
+                .map(|chunk| &mut chunk[0]);
+            self.scaler.transform_each(statistics, places);
         }
     }
 
-    fn write_mask(&self, series: usize, start: i64, out: &mut [R], stride: usize) {
-        let end = self.windows.end(series) as i64;
-        let mask = self.panel.series_mask(series);
-        for (t, out) in out.iter_mut().step_by(stride).enumerate() {
-            let row = start + t as i64;
-            let seen = (0..end).contains(&row) && mask.is_none_or(|mask| mask[row as usize]);
-            *out = if seen { R::ONE } else { R::ZERO };
+    /// Writes one for each observed row of `count` from `start` on, and zero for the others.
+    fn write_mask(&self, series: usize, start: i64, count: usize, out: &mut [R], stride: usize) {
+        let (place, rows) = inside(start, count, 0, self.windows.end(series));
+        let seen = place..place + rows.len();
+        if let Some(mask) = self.panel.series_mask(series) {
+            let mask = &mask[rows];
+            for (t, out) in out.chunks_mut(stride).take(count).enumerate() {
+                let seen = seen.contains(&t) && mask[t - seen.start];
+                out[0] = if seen { R::ONE } else { R::ZERO };
+            }
+        } else if stride == 1 {
+            out[..count].fill(R::ZERO);
+            out[seen].fill(R::ONE);
+        } else {
+            for (t, out) in out.chunks_mut(stride).take(count).enumerate() {
+                out[0] = if seen.contains(&t) { R::ONE } else { R::ZERO };
+            }
         }
     }
 }
@@ -481,15 +552,9 @@ impl<R: Real> WindowSource<R> for PanelWindows<'_, R> {
             self.write(&track, start, l, statistics, &mut row.insample_y[i..], n);
             let ahead = start + l as i64;
             self.write(&track, ahead, h, statistics, &mut row.outsample_y[i..], n);
-            for (t, out) in row.outsample_original[i..]
-                .iter_mut()
-                .step_by(n)
-                .enumerate()
-            {
-                *out = track.at(ahead + t as i64);
-            }
-            self.write_mask(s, start, &mut row.insample_mask[i..], n);
-            self.write_mask(s, ahead, &mut row.outsample_mask[i..], n);
+            track.copy(ahead, h, &mut row.outsample_original[i..], n);
+            self.write_mask(s, start, l, &mut row.insample_mask[i..], n);
+            self.write_mask(s, ahead, h, &mut row.outsample_mask[i..], n);
             (row.loc[i], row.scale[i]) = self.scaler.loc_scale(statistics);
         }
     }
