@@ -6,6 +6,7 @@
 //! Known weakness: Rust is read line by line behind a mask of comments and strings, not parsed; what a macro writes is
 //! not seen.
 
+mod constants;
 mod dependencies;
 mod links;
 mod rust;
@@ -62,6 +63,7 @@ const RULES: &[Rule] = &[
     rust::forbid_unsafe,
     rust::module_prose,
     links::links,
+    constants::constants,
 ];
 
 /// Checks every rule and prints what is broken.
