@@ -76,6 +76,11 @@ pub trait Loss<R: Real>: Send + Sync {
     /// Suffixes of the forecast columns, one for each output: empty for a point forecast, `-median`, `-lo-90`, ...
     fn output_names(&self) -> Vec<String>;
 
+    /// Whether the loss is a sum over rows. One that is not has to see the whole batch at once, so the batch is not cut.
+    fn coupling(&self) -> RowCoupling {
+        RowCoupling::RowLocal
+    }
+
     /// Turns raw outputs `[rows, h, Q]` into forecasts in the scaled space, in place.
     fn domain_map(&self, raw: &mut [R], batch: &BatchView<'_, R>);
 
@@ -111,6 +116,17 @@ pub struct Objective<'a, R: Real> {
     pub network: &'a dyn Network<R>,
     /// The loss.
     pub loss: &'a dyn Loss<R>,
+}
+
+impl<R: Real> Objective<'_, R> {
+    /// Whether rows influence each other, in the network or in the loss.
+    #[must_use]
+    pub fn coupling(&self) -> RowCoupling {
+        match (self.network.coupling(), self.loss.coupling()) {
+            (RowCoupling::RowLocal, RowCoupling::RowLocal) => RowCoupling::RowLocal,
+            _ => RowCoupling::BatchWide,
+        }
+    }
 }
 
 impl<R: Real> Clone for Objective<'_, R> {

@@ -171,7 +171,7 @@ impl<R: Real> GradientEngine<R> {
         assert!(same, "the parameters are those of the network");
         let rows = batch.rows();
         let plan = self.plan.unwrap_or_else(|| {
-            ShardPlan::new(objective.network.coupling(), rows, layout.trainable_len())
+            ShardPlan::new(objective.coupling(), rows, layout.trainable_len())
         });
         let weight = self
             .all_reduce
