@@ -1,1 +1,51 @@
 //! Exact attention and its backward pass for CPUs.
+//!
+//! Multi-head scaled dot-product attention (Vaswani et al., "Attention is all you need", 2017) over
+//! `q [B, N_q, H d]`, `k [B, N_k, H d]`, `v [B, N_k, H d_v]`, the natural outputs of linear layers:
+//!
+//! ```text
+//! scores = scale q k^T + residual      [N_q, N_k] for each of B H problems
+//! output = softmax(scores) v           [B, N_q, H d_v]
+//! ```
+//!
+//! with optional scores of an earlier layer as `residual` (He et al., "RealFormer: transformer likes residual
+//! attention", 2021), a causal mask, and dropout of probabilities. Models use it on a tape through [`AttentionExt`];
+//! the slice kernels behind it are [`StandardAttention`], and [`reference`](mod@reference) is their specification.
+//!
+//! This is *standard* attention: all scores exist in memory. It is the only kind in this crate so far, so both values of
+//! [`nd_core::AttentionKind`] run it, with the same results.
+//!
+//! Two arrangements serve it, chosen by shape alone:
+//! * short sequences with few channels (twelve patches of eight channels, say), where a matrix product per head would be
+//!   all overhead, are computed for sixteen (row, head) pairs side by side, one pair per lane ([`ScoreLayout::Interleaved`]);
+//! * everything else runs matrix products head by head ([`ScoreLayout::Plain`]).
+//!
+//! ```
+//! use nd_attention::{AttentionExt, AttentionOptions};
+//! use nd_core::autograd::{StepContext, Tape};
+//!
+//! let mut tape = Tape::<f32>::default();
+//! tape.begin(StepContext::new(None));
+//! let x = tape.input([2, 3, 8], &[0.5; 48]); // [B, N, H d] with two heads of four channels
+//! let (y, scores) = x.attention(x, x, &AttentionOptions::new(2), None);
+//! assert_eq!(*y.shape(), [2, 3, 8]);
+//! assert!((y.value()[0] - 0.5).abs() < 1e-6);
+//! assert!(scores.is_none());
+//! ```
+
+mod dropout;
+mod interleaved;
+mod op;
+mod options;
+pub mod reference;
+mod rows;
+mod scratch;
+mod shape;
+mod stacked;
+mod standard;
+
+pub use dropout::Dropout;
+pub use op::AttentionExt;
+pub use options::AttentionOptions;
+pub use shape::{AttentionShape, GROUP, ScoreLayout};
+pub use standard::{ForwardOutputs, GradMut, StandardAttention, Tokens, ValueGradients};
