@@ -5,9 +5,46 @@
 //!
 //! Ops obey the options of their tape: the SIMD level, whether work may be split over threads, the mode.
 
+pub mod activation;
+pub mod arithmetic;
+pub mod batch_norm;
+pub mod bias;
+pub mod dropout;
+pub mod layer_norm;
 pub mod linear;
+pub mod softmax;
+
+use nd_core::autograd::{Accumulate, Grad};
+
+use crate::lanes::SimdReal;
+
+/// Elements that one task of an op over elements handles: the same whatever the threads.
+pub(crate) const BLOCK: usize = 16 * 1024;
+
+/// The elements of whole rows that one task of an op over rows handles.
+pub(crate) fn row_chunk(cols: usize) -> usize {
+    let cols = cols.max(1);
+    cols * (BLOCK / cols).max(1)
+}
+
+/// A gradient in the form that kernels with several of them take.
+pub(crate) fn slot<'a, R: SimdReal>(
+    grad: &'a mut Option<Grad<'_, R>>,
+) -> Option<(&'a mut [R], Accumulate)> {
+    grad.as_mut().map(|grad| {
+        let accumulate = grad.accumulate;
+        (&mut grad[..], accumulate)
+    })
+}
 
 /// Every op as a method of [`nd_core::autograd::Var`].
 pub mod prelude {
+    pub use super::activation::ActivationExt;
+    pub use super::arithmetic::ArithmeticExt;
+    pub use super::batch_norm::{BatchNormExt, RunningMoments};
+    pub use super::bias::BiasExt;
+    pub use super::dropout::DropoutExt;
+    pub use super::layer_norm::{LAYER_NORM_EPS, LayerNormExt};
     pub use super::linear::LinearExt;
+    pub use super::softmax::SoftmaxExt;
 }

@@ -1,0 +1,62 @@
+//! A step that looks like the last one allocates nothing. (A binary of its own: the counter sees every thread.)
+
+use std::sync::Arc;
+
+use nd_core::autograd::{Init, ParamGrads, Params, ParamsBuilder, StepContext, Tape};
+use nd_simd::activations::Activation;
+use nd_simd::norm::BatchNorm;
+use nd_simd::ops::prelude::*;
+use nd_testing::alloc::{CountingAllocator, measure};
+use nd_testing::cases::normals;
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+#[test]
+fn steps_allocate_nothing_after_two() {
+    let (rows, cols) = (64, 48);
+    let mut builder = ParamsBuilder::new();
+    let gain = builder.trainable("gain", [cols], Init::Constant(1.0));
+    let bias = builder.trainable("bias", [cols], Init::Constant(0.1));
+    let running = RunningMoments {
+        mean: builder.buffer("mean", [cols], Init::Constant(0.0)),
+        variance: builder.buffer("variance", [cols], Init::Constant(1.0)),
+    };
+    let params = Arc::new(Params::<f32>::init(&builder.build(), 0));
+    let mut grads = ParamGrads::new(params.layout());
+    let values = normals::<f32>(1, rows * cols);
+    let mut tape = Tape::<f32>::default();
+    let mut step = || {
+        tape.begin(StepContext::new(Some(Arc::clone(&params))));
+        let (gain, bias) = (tape.param(gain), tape.param(bias));
+        let x = tape.input([rows, cols], &values).add_bias(bias);
+        let mut y = x;
+        for activation in Activation::ALL {
+            y = y.activation(activation);
+        }
+        let y = y
+            .dropout(0.2)
+            .layer_norm(gain, bias, LAYER_NORM_EPS)
+            .batch_norm(gain, bias, Some(running), BatchNorm::default())
+            .rms_norm(gain, 1e-5)
+            .mul_gain(gain)
+            .softmax()
+            .mul(x)
+            .sub(x)
+            .div(x.softmax())
+            .affine(0.5, 1.0)
+            .add(x);
+        let y = x.add_dropout(y, 0.3).id();
+        let dy = tape.pool().take_copy(&values);
+        tape.backward(y, dy, Some(&mut grads));
+        assert_eq!(tape.take_updates().count(), 2);
+    };
+    step();
+    step();
+    let ((), used) = measure(|| {
+        for _ in 0..3 {
+            step();
+        }
+    });
+    assert_eq!(used.count, 0, "{used:?}");
+}
