@@ -106,7 +106,8 @@ pub fn exp<S: Isa, R: SimdReal>(x: Lanes<S, R>) -> Lanes<S, R> {
     if S::IS_SCALAR {
         return x.map(R::std_exp);
     }
-    let (n, e) = reduce(clamp(x), x.constant(R::ZERO));
+    // Adding minus zero changes nothing, and the compiler knows it; plus zero would turn `-0` into `0`.
+    let (n, e) = reduce(clamp(x), x.constant(-R::ZERO));
     (e + R::ONE).scale_by_power(n)
 }
 
