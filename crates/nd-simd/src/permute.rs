@@ -8,8 +8,10 @@
 //! of the speed of others.
 
 use nd_core::DType;
+use nd_core::autograd::Accumulate;
 
 use crate::dispatch::{Isa, Kernel, SimdLevel, dispatch, instantiate};
+use crate::gather::move_values;
 use crate::lanes::SimdReal;
 
 /// Copies the transpose of `rows x cols` elements of `source` to `target` (`cols x rows`).
@@ -287,5 +289,202 @@ pub fn transpose_block<S: Isa, R: SimdReal>(
             target.as_mut_ptr(),
             target_stride,
         );
+    }
+}
+
+/// The largest number of axes.
+const MAX_AXES: usize = nd_core::shape::MAX_RANK;
+
+/// Checks that `axes` is an order of `dims`.
+#[track_caller]
+fn check_axes(dims: &[usize], axes: &[usize], source: usize, target: usize) {
+    let mut seen = [false; MAX_AXES];
+    let ordered = dims.len() == axes.len()
+        && dims.len() <= MAX_AXES
+        && axes
+            .iter()
+            .all(|&axis| axis < dims.len() && !std::mem::replace(&mut seen[axis], true));
+    assert!(ordered, "{axes:?} is no order of the axes of {dims:?}");
+    let numel: usize = dims.iter().product();
+    assert_eq!(source, numel, "elements of {dims:?}");
+    assert_eq!(
+        target, numel,
+        "elements of {dims:?} with its axes in the order {axes:?}"
+    );
+}
+
+instantiate! {
+    /// Copies (or adds) `source` with its axes in another order: axis `i` of the target is axis `axes[i]` of the source, whose
+    /// dimensions are `dims`.
+    ///
+    /// # Panics
+    /// `axes` is not an order of all axes, there are more than six, or a slice has another size.
+    pub fn permute_axes<R>(
+        level: SimdLevel,
+        dims: &[usize],
+        axes: &[usize],
+        source: &[R],
+        target: &mut [R],
+        acc: Accumulate,
+    )
+    { check_axes(dims, axes, source.len(), target.len()); }
+    then { dispatch(level, PermuteAxes { dims, axes, source, target, acc }); }
+}
+
+struct PermuteAxes<'a, R> {
+    dims: &'a [usize],
+    axes: &'a [usize],
+    source: &'a [R],
+    target: &'a mut [R],
+    acc: Accumulate,
+}
+
+impl<R: SimdReal> Kernel for PermuteAxes<'_, R> {
+    type Output = ();
+
+    /// The last axes that stay last move as one run. Else the last axis of the source and that of the target make a
+    /// transpose, one for each combination of the other indices.
+    #[inline(always)]
+    fn run<S: Isa>(self, simd: S) {
+        let Self {
+            dims,
+            axes,
+            source,
+            target,
+            acc,
+        } = self;
+        let rank = dims.len();
+        if source.is_empty() {
+            return;
+        }
+        let kept = (0..rank).rev().take_while(|&i| axes[i] == i).count();
+        let run: usize = dims[rank - kept..].iter().product();
+        // By axes of the target: size, and distance in the source.
+        let (mut sizes, mut steps) = ([1; MAX_AXES], [0; MAX_AXES]);
+        for (i, &axis) in axes.iter().enumerate() {
+            sizes[i] = dims[axis];
+            steps[i] = dims[axis + 1..].iter().product();
+        }
+        let moved = rank - kept;
+        if moved == 0 {
+            move_values(source, target, acc);
+            return;
+        }
+        if kept > 0 {
+            let mut index = [0; MAX_AXES];
+            for target in target.chunks_exact_mut(run) {
+                let from: usize = index
+                    .iter()
+                    .zip(steps)
+                    .take(moved)
+                    .map(|(i, step)| i * step)
+                    .sum();
+                move_values(&source[from..from + run], target, acc);
+                advance(&mut index[..moved], &sizes);
+            }
+            return;
+        }
+        // The target's last axis runs over `rows` of the source, the source's last axis is the target's axis `turned`.
+        let last = rank - 1;
+        let turned = axes.iter().position(|&axis| axis == last).unwrap_or(last);
+        let (rows, row_step, cols) = (sizes[last], steps[last], sizes[turned]);
+        let target_step: usize = sizes[turned + 1..rank].iter().product();
+        let blocks = source.len() / (rows * cols);
+        let mut index = [0; MAX_AXES];
+        let mut block_sizes = sizes;
+        (block_sizes[last], block_sizes[turned]) = (1, 1);
+        for _ in 0..blocks {
+            let mut from = 0;
+            let mut to = 0;
+            for i in 0..rank {
+                from += index[i] * steps[i];
+                to = to * sizes[i] + index[i];
+            }
+            match acc {
+                // SAFETY: the indices run over all elements of both slices once, as `check_axes` found them.
+                Accumulate::Write => unsafe {
+                    transpose_strided(
+                        simd,
+                        source.as_ptr().wrapping_add(from),
+                        row_step,
+                        (rows, cols),
+                        target.as_mut_ptr().wrapping_add(to),
+                        target_step,
+                    );
+                },
+                Accumulate::Add => {
+                    for j in 0..cols {
+                        for i in 0..rows {
+                            target[to + j * target_step + i] += source[from + i * row_step + j];
+                        }
+                    }
+                }
+            }
+            advance(&mut index[..rank], &block_sizes);
+        }
+    }
+}
+
+/// The next index in row-major order.
+#[inline(always)]
+fn advance(index: &mut [usize], sizes: &[usize; MAX_AXES]) {
+    for (index, &size) in index.iter_mut().zip(sizes).rev() {
+        *index += 1;
+        if *index < size {
+            return;
+        }
+        *index = 0;
+    }
+}
+
+instantiate! {
+    /// Copies (or adds) each row of `cols` elements backwards.
+    ///
+    /// # Panics
+    /// The lengths differ, or are no multiple of `cols`.
+    pub fn reverse_rows<R>(
+        level: SimdLevel,
+        cols: usize,
+        source: &[R],
+        target: &mut [R],
+        acc: Accumulate,
+    )
+    {
+        assert!(
+            source.len() == target.len() && source.len().is_multiple_of(cols.max(1)),
+            "rows of {cols} from {} elements to {}",
+            source.len(),
+            target.len()
+        );
+    }
+    then { dispatch(level, ReverseRows { cols, source, target, acc }); }
+}
+
+struct ReverseRows<'a, R> {
+    cols: usize,
+    source: &'a [R],
+    target: &'a mut [R],
+    acc: Accumulate,
+}
+
+impl<R: SimdReal> Kernel for ReverseRows<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Isa>(self, _: S) {
+        let Self {
+            cols,
+            source,
+            target,
+            acc,
+        } = self;
+        for (source, target) in source
+            .chunks_exact(cols.max(1))
+            .zip(target.chunks_exact_mut(cols.max(1)))
+        {
+            for (target, &source) in target.iter_mut().zip(source.iter().rev()) {
+                acc.store(target, source);
+            }
+        }
     }
 }

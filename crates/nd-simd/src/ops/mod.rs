@@ -10,8 +10,16 @@ pub mod arithmetic;
 pub mod batch_norm;
 pub mod bias;
 pub mod dropout;
+pub mod interpolate;
 pub mod layer_norm;
 pub mod linear;
+pub mod matmul;
+pub mod moving_average;
+pub mod patches;
+pub mod permute;
+pub mod pool;
+pub mod recurrent;
+pub mod slice;
 pub mod softmax;
 
 use nd_core::autograd::{Accumulate, Grad};
@@ -44,7 +52,15 @@ pub mod prelude {
     pub use super::batch_norm::{BatchNormExt, RunningMoments};
     pub use super::bias::BiasExt;
     pub use super::dropout::DropoutExt;
+    pub use super::interpolate::InterpolateExt;
     pub use super::layer_norm::{LAYER_NORM_EPS, LayerNormExt};
     pub use super::linear::LinearExt;
+    pub use super::matmul::MatmulExt;
+    pub use super::moving_average::MovingAverageExt;
+    pub use super::patches::PatchesExt;
+    pub use super::permute::PermuteExt;
+    pub use super::pool::PoolExt;
+    pub use super::recurrent::{RecurrentExt, RecurrentWeights};
+    pub use super::slice::{SliceExt, concat};
     pub use super::softmax::SoftmaxExt;
 }

@@ -4,10 +4,13 @@
 #[must_use]
 pub fn max_pool(x: &[f64], kernel: usize, stride: usize, padding: usize, count: usize) -> Vec<f64> {
     let value = |index: usize| {
-        let places = (index * stride..index * stride + kernel).filter_map(|t| t.checked_sub(padding));
-        places.filter_map(|t| x.get(t)).fold(f64::NEG_INFINITY, |max, &x| {
-            if x > max || x.is_nan() { x } else { max }
-        })
+        let places =
+            (index * stride..index * stride + kernel).filter_map(|t| t.checked_sub(padding));
+        places
+            .filter_map(|t| x.get(t))
+            .fold(f64::NEG_INFINITY, |max, &x| {
+                if x > max || x.is_nan() { x } else { max }
+            })
     };
     (0..count).map(value).collect()
 }
@@ -54,7 +57,9 @@ pub fn interpolate_cubic(x: &[f64], size: usize) -> Vec<f64> {
     let last = x.len() as isize - 1;
     let value = |j: usize| {
         let position = (j as f64 + 0.5) * x.len() as f64 / size as f64 - 0.5;
-        (-4..=last + 4).map(|i| kernel(position - i as f64) * x[i.clamp(0, last) as usize]).sum()
+        (-4..=last + 4)
+            .map(|i| kernel(position - i as f64) * x[i.clamp(0, last) as usize])
+            .sum()
     };
     (0..size).map(value).collect()
 }
@@ -65,7 +70,9 @@ pub fn moving_average(x: &[f64], window: usize) -> Vec<f64> {
     let half = (window / 2) as isize;
     let last = x.len() as isize - 1;
     let value = |t: isize| {
-        let sum: f64 = (t - half..=t + half).map(|t| x[t.clamp(0, last) as usize]).sum();
+        let sum: f64 = (t - half..=t + half)
+            .map(|t| x[t.clamp(0, last) as usize])
+            .sum();
         sum / window as f64
     };
     (0..=last).map(value).collect()

@@ -1,0 +1,227 @@
+//! Ranges of an axis, values side by side along an axis, and rows of a table.
+
+use std::ops::Range;
+
+use nd_core::Buffer;
+use nd_core::autograd::{Accumulate, Backward, NodeId, Op, Var};
+use nd_core::shape::{MAX_RANK, Shape};
+
+use crate::gather::{gather_rows_backward, gather_rows_forward, read_range, write_range};
+use crate::lanes::SimdReal;
+use crate::pool::Axis;
+
+/// Values that [`concat`] joins at most; more are joined in two steps.
+pub const MAX_PARTS: usize = 12;
+
+/// Ranges and rows on the tape.
+pub trait SliceExt: Sized {
+    /// A range of an axis.
+    ///
+    /// # Panics
+    /// There is no such axis, or the range leaves it.
+    #[must_use]
+    #[track_caller]
+    fn narrow(self, axis: usize, range: Range<usize>) -> Self;
+
+    /// Rows of a table `[rows, width]` by their numbers: `[ids.len(), width]`.
+    ///
+    /// # Panics
+    /// The table is not a matrix, or there is no such row.
+    #[must_use]
+    #[track_caller]
+    fn gather_rows(self, ids: &[u32]) -> Self;
+}
+
+/// The shape with another size of one axis.
+fn with_axis(shape: Shape, axis: usize, len: usize) -> Shape {
+    let mut dims = [0; MAX_RANK];
+    dims[..shape.len()].copy_from_slice(&shape);
+    dims[axis] = len;
+    Shape::new(&dims[..shape.len()])
+}
+
+impl<R: SimdReal> SliceExt for Var<'_, R> {
+    fn narrow(self, axis: usize, range: Range<usize>) -> Self {
+        let tape = self.tape();
+        let whole = Axis::of(&self.shape(), axis);
+        assert!(
+            range.start <= range.end && range.end <= whole.len,
+            "{range:?} of axis {axis} of {}",
+            self.shape()
+        );
+        let shape = with_axis(self.shape(), axis, range.len());
+        let mut y = tape.scratch(shape.numel());
+        read_range(
+            whole,
+            range.clone(),
+            &self.value(),
+            &mut y,
+            Accumulate::Write,
+        );
+        tape.record(shape, y, &[self], || Narrow {
+            x: self.id(),
+            axis: whole,
+            range,
+        })
+    }
+
+    fn gather_rows(self, ids: &[u32]) -> Self {
+        let tape = self.tape();
+        assert_eq!(
+            self.shape().len(),
+            2,
+            "rows of a table, found {}",
+            self.shape()
+        );
+        let width = self.shape().cols();
+        let mut y = tape.scratch(ids.len() * width);
+        gather_rows_forward(
+            width,
+            &self.value(),
+            ids.iter().map(|&id| id as usize),
+            &mut y,
+        );
+        let op = || {
+            // Two exact halves of each number, because f32 holds whole numbers up to 2^24 only.
+            let mut halves = tape.scratch(2 * ids.len());
+            for (&id, halves) in ids.iter().zip(halves.chunks_exact_mut(2)) {
+                halves[0] = R::from_usize((id >> 16) as usize);
+                halves[1] = R::from_usize((id & 0xffff) as usize);
+            }
+            GatherRows {
+                table: self.id(),
+                halves,
+            }
+        };
+        tape.record([ids.len(), width], y, &[self], op)
+    }
+}
+
+struct Narrow {
+    x: NodeId,
+    axis: Axis,
+    range: Range<usize>,
+}
+
+impl<R: SimdReal> Op<R> for Narrow {
+    fn name(&self) -> &'static str {
+        "narrow"
+    }
+
+    fn backward(&self, step: &Backward<'_, R>) {
+        let Some(mut dx) = step.grad(self.x) else {
+            return;
+        };
+        let accumulate = dx.accumulate;
+        if accumulate == Accumulate::Write {
+            for (outer, dx) in dx
+                .chunks_mut((self.axis.len * self.axis.inner).max(1))
+                .enumerate()
+            {
+                debug_assert!(outer < self.axis.outer);
+                let inner = self.axis.inner;
+                dx[..self.range.start * inner].fill(R::ZERO);
+                dx[self.range.end * inner..].fill(R::ZERO);
+            }
+        }
+        write_range(
+            self.axis,
+            self.range.clone(),
+            step.dy(),
+            &mut dx,
+            accumulate,
+        );
+    }
+}
+
+struct GatherRows<R: SimdReal> {
+    table: NodeId,
+    halves: Buffer<R>,
+}
+
+impl<R: SimdReal> Op<R> for GatherRows<R> {
+    fn name(&self) -> &'static str {
+        "gather_rows"
+    }
+
+    fn backward(&self, step: &Backward<'_, R>) {
+        let Some(mut dtable) = step.grad(self.table) else {
+            return;
+        };
+        let accumulate = dtable.accumulate;
+        let whole =
+            |halves: &[R]| ((halves[0].to_f64() as usize) << 16) | halves[1].to_f64() as usize;
+        let ids = self.halves.chunks_exact(2).map(whole);
+        let width = step.shape(self.table).cols();
+        gather_rows_backward(width, ids, step.dy(), &mut dtable, accumulate);
+    }
+}
+
+/// Values side by side along an axis; all their other dimensions agree.
+///
+/// # Panics
+/// No values or more than [`MAX_PARTS`], no such axis, or dimensions that differ.
+#[must_use]
+#[track_caller]
+pub fn concat<'t, R: SimdReal>(parts: &[Var<'t, R>], axis: usize) -> Var<'t, R> {
+    assert!(
+        !parts.is_empty() && parts.len() <= MAX_PARTS,
+        "concat joins 1 to {MAX_PARTS} values, found {}",
+        parts.len()
+    );
+    let (first, tape) = (parts[0].shape(), parts[0].tape());
+    assert!(axis < first.len(), "axis {axis} of {first}");
+    let mut len = 0;
+    for part in parts {
+        let shape = part.shape();
+        let fits = shape.len() == first.len()
+            && (0..first.len()).all(|i| i == axis || shape[i] == first[i]);
+        assert!(
+            fits,
+            "{shape} cannot be put beside {first} along axis {axis}"
+        );
+        len += shape[axis];
+    }
+    let shape = with_axis(first, axis, len);
+    let whole = Axis::of(&shape, axis);
+    let mut y = tape.scratch(shape.numel());
+    let mut places = [None; MAX_PARTS];
+    let mut start = 0;
+    for (part, place) in parts.iter().zip(&mut places) {
+        let range = start..start + part.shape()[axis];
+        write_range(
+            whole,
+            range.clone(),
+            &part.value(),
+            &mut y,
+            Accumulate::Write,
+        );
+        start = range.end;
+        *place = Some((part.id(), range.start, range.end));
+    }
+    tape.record(shape, y, parts, || Concat {
+        places,
+        axis: whole,
+    })
+}
+
+struct Concat {
+    /// The parts and their ranges.
+    places: [Option<(NodeId, usize, usize)>; MAX_PARTS],
+    axis: Axis,
+}
+
+impl<R: SimdReal> Op<R> for Concat {
+    fn name(&self) -> &'static str {
+        "concat"
+    }
+
+    fn backward(&self, step: &Backward<'_, R>) {
+        for &(part, start, end) in self.places.iter().flatten() {
+            if let Some(mut dx) = step.grad(part) {
+                let accumulate = dx.accumulate;
+                read_range(self.axis, start..end, step.dy(), &mut dx, accumulate);
+            }
+        }
+    }
+}
