@@ -412,6 +412,17 @@ fn future_values_continue_each_series() {
         assert_eq!(batch.futr_exog[l - 1], value(group, 2, [11, 8][group]));
         assert_eq!(batch.outsample_mask, [0.0; 3]);
     }
+    // Windows that end before the panel does must not look into the future behind it.
+    let cut = WindowConfig {
+        val_size: 2,
+        ..config.clone()
+    };
+    let train = PanelWindows::new(&panel, &cut, WindowSet::Train, &exogenous).unwrap();
+    let train = train.with_future(&future).unwrap();
+    let last = train.windows(0) - 1;
+    train.gather(0, last, batch.view_mut().row(0));
+    assert_eq!(batch.outsample_mask, [1.0, 0.0, 0.0]);
+    assert_eq!(batch.futr_exog[l..], [value(0, 2, 9), 0.0, 0.0]);
     for (from, rows, ids, message) in [
         (1001, 20, ["s0", "s1"], "must begin at 1000"),
         (1000, 2, ["s0", "s1"], "future values of 1002 are missing"),
