@@ -4,9 +4,11 @@
 //! easy as 1, 2, 3", SC 2011): a keyed bijection of a 128-bit counter that passes BigCrush. The key is
 //! `(seed, step, op)` and the counter is `(window, element)`. So dropout is the same whatever the shards or threads,
 //! and its backward pass computes the mask again instead of storing it.
-//! The trick: sixteen counters run side by side in plain arrays, which the compiler turns into vector code, and word
-//! `w` of counter `j` serves element `16 w + j` of its chunk, so no transposition is needed.
+//! The trick: a vector of counters runs side by side, and word `w` of counter `j` serves element `16 w + j` of its chunk
+//! whatever the length of a vector, so no transposition is needed.
 //! Known weakness: about 130 operations per vector of results; a stateful generator needs a tenth, and cannot do this.
+
+use pulp::{Simd, WithSimd};
 
 use crate::element::Real;
 use crate::options::SimdLevel;
@@ -62,9 +64,18 @@ impl Key {
     }
 }
 
-/// `LANES` counters at once: word 2 of the counters is `counter[2] + lane`.
+/// One mixing step of the words `a` and `b` of all lanes.
 #[inline(always)]
-fn threefry(key: [u32; 4], counter: [u32; 4]) -> [[u32; LANES]; 4] {
+fn mix<S: Simd>(simd: S, rotation: u32, a: &mut S::u32s, b: &mut S::u32s) {
+    *a = simd.add_u32s(*a, *b);
+    let high = simd.wrapping_dyn_shl_u32s(*b, simd.splat_u32s(rotation));
+    let low = simd.wrapping_dyn_shr_u32s(*b, simd.splat_u32s(32 - rotation));
+    *b = simd.xor_u32s(simd.or_u32s(high, low), *a);
+}
+
+/// A vector of counters: word 2 of the counters is `counter[2] + lane`. Words come back in vectors.
+#[inline(always)]
+fn threefry<S: Simd>(simd: S, key: [u32; 4], counter: [u32; 4]) -> [S::u32s; 4] {
     let schedule = [
         key[0],
         key[1],
@@ -72,54 +83,50 @@ fn threefry(key: [u32; 4], counter: [u32; 4]) -> [[u32; LANES]; 4] {
         key[3],
         PARITY ^ key[0] ^ key[1] ^ key[2] ^ key[3],
     ];
-    let mut x = [[0u32; LANES]; 4];
-    for word in 0..4 {
-        for lane in 0..LANES {
-            let place = if word == 2 { lane as u32 } else { 0 };
-            x[word][lane] = counter[word]
-                .wrapping_add(place)
-                .wrapping_add(schedule[word]);
+    let places: [u32; LANES] = std::array::from_fn(|lane| lane as u32);
+    let places = S::as_simd_u32s(&places).0[0];
+    let start = |word: usize| simd.splat_u32s(counter[word].wrapping_add(schedule[word]));
+    let [mut x0, mut x1, mut x3] = [start(0), start(1), start(3)];
+    let mut x2 = simd.add_u32s(start(2), places);
+    for injection in 1..=ROUNDS / 4 {
+        // Four rounds; the words are paired (0,1)(2,3) in even rounds and (0,3)(2,1) in odd ones.
+        let [first, second, third, fourth] = if injection % 2 == 1 {
+            const { [ROTATIONS[0], ROTATIONS[1], ROTATIONS[2], ROTATIONS[3]] }
+        } else {
+            const { [ROTATIONS[4], ROTATIONS[5], ROTATIONS[6], ROTATIONS[7]] }
+        };
+        for [even, odd] in [[first, second], [third, fourth]] {
+            mix(simd, even[0], &mut x0, &mut x1);
+            mix(simd, even[1], &mut x2, &mut x3);
+            mix(simd, odd[0], &mut x0, &mut x3);
+            mix(simd, odd[1], &mut x2, &mut x1);
         }
+        let key = |word: usize| schedule[(injection + word) % 5];
+        x0 = simd.add_u32s(x0, simd.splat_u32s(key(0)));
+        x1 = simd.add_u32s(x1, simd.splat_u32s(key(1)));
+        x2 = simd.add_u32s(x2, simd.splat_u32s(key(2)));
+        x3 = simd.add_u32s(x3, simd.splat_u32s(key(3).wrapping_add(injection as u32)));
     }
-    for round in 0..ROUNDS {
-        let [near, far] = ROTATIONS[round % 8];
-        // The words are paired (0,1)(2,3) in even rounds and (0,3)(2,1) in odd ones.
-        let (b, d) = if round % 2 == 0 { (1, 3) } else { (3, 1) };
-        for lane in 0..LANES {
-            x[0][lane] = x[0][lane].wrapping_add(x[b][lane]);
-            x[b][lane] = x[b][lane].rotate_left(near) ^ x[0][lane];
-            x[2][lane] = x[2][lane].wrapping_add(x[d][lane]);
-            x[d][lane] = x[d][lane].rotate_left(far) ^ x[2][lane];
-        }
-        if round % 4 == 3 {
-            let injection = round / 4 + 1;
-            for word in 0..4 {
-                let mut add = schedule[(injection + word) % 5];
-                if word == 3 {
-                    add = add.wrapping_add(injection as u32);
-                }
-                for lane in 0..LANES {
-                    x[word][lane] = x[word][lane].wrapping_add(add);
-                }
-            }
-        }
-    }
-    x
+    [x0, x1, x2, x3]
 }
 
 /// The chunk of numbers that starts at element `CHUNK * chunk` of a window.
 #[inline(always)]
-fn random_chunk(key: [u32; 4], window: u64, chunk: u64) -> [[u32; LANES]; 4] {
-    let first = chunk * LANES as u64;
-    threefry(
-        key,
-        [
+fn random_chunk<S: Simd>(simd: S, key: [u32; 4], window: u64, chunk: u64, out: &mut [u32; CHUNK]) {
+    let lanes = S::U32_LANES;
+    for column in (0..LANES).step_by(lanes) {
+        let first = chunk * LANES as u64 + column as u64;
+        let counter = [
             window as u32,
             (window >> 32) as u32,
             first as u32,
             (first >> 32) as u32,
-        ],
-    )
+        ];
+        for (word, x) in threefry(simd, key, counter).into_iter().enumerate() {
+            let place = word * LANES + column;
+            S::as_mut_simd_u32s(&mut out[place..place + lanes]).0[0] = x;
+        }
+    }
 }
 
 struct Fill<'a> {
@@ -129,28 +136,39 @@ struct Fill<'a> {
     out: &'a mut [u32],
 }
 
-impl pulp::NullaryFnOnce for Fill<'_> {
+impl WithSimd for Fill<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn call(self) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let Self {
             key,
             window,
             first,
-            mut out,
+            out,
         } = self;
         let mut chunk = (first / CHUNK) as u64;
-        let mut skip = first % CHUNK;
-        while !out.is_empty() {
-            let numbers = random_chunk(key, window, chunk);
-            let numbers = numbers.as_flattened();
-            let n = (CHUNK - skip).min(out.len());
-            let (now, later) = out.split_at_mut(n);
-            now.copy_from_slice(&numbers[skip..skip + n]);
-            out = later;
-            skip = 0;
+        let skip = first % CHUNK;
+        let mut part = [0; CHUNK];
+        let head = if skip == 0 {
+            0
+        } else {
+            (CHUNK - skip).min(out.len())
+        };
+        let (head, rest) = out.split_at_mut(head);
+        if !head.is_empty() {
+            random_chunk(simd, key, window, chunk, &mut part);
+            head.copy_from_slice(&part[skip..skip + head.len()]);
             chunk += 1;
+        }
+        let (whole, tail) = rest.as_chunks_mut::<CHUNK>();
+        for out in whole {
+            random_chunk(simd, key, window, chunk, out);
+            chunk += 1;
+        }
+        if !tail.is_empty() {
+            random_chunk(simd, key, window, chunk, &mut part);
+            tail.copy_from_slice(&part[..tail.len()]);
         }
     }
 }
@@ -168,10 +186,16 @@ pub fn fill(level: SimdLevel, key: Key, window: u64, first: usize, out: &mut [u3
     };
     match level {
         #[cfg(target_arch = "x86_64")]
-        SimdLevel::Avx512 if let Some(simd) = pulp::x86::V4::try_new() => simd.vectorize(fill),
+        SimdLevel::Avx512 if let Some(simd) = pulp::x86::V4::try_new() => {
+            Simd::vectorize(simd, fill)
+        }
         #[cfg(target_arch = "x86_64")]
-        SimdLevel::Avx2 if let Some(simd) = pulp::x86::V3::try_new() => simd.vectorize(fill),
-        _ => pulp::NullaryFnOnce::call(fill),
+        SimdLevel::Avx2 if let Some(simd) = pulp::x86::V3::try_new() => Simd::vectorize(simd, fill),
+        #[cfg(target_arch = "aarch64")]
+        SimdLevel::Neon if let Some(simd) = pulp::aarch64::Neon::try_new() => {
+            Simd::vectorize(simd, fill)
+        }
+        _ => fill.with_simd(pulp::Scalar),
     }
 }
 
@@ -220,8 +244,8 @@ impl Stream {
 
     fn refill(&mut self) {
         let chunk = self.position.drawn / CHUNK as u64;
-        let numbers = random_chunk(self.position.key.words(), STREAM_WINDOW, chunk);
-        self.chunk.copy_from_slice(numbers.as_flattened());
+        let key = self.position.key.words();
+        random_chunk(pulp::Scalar, key, STREAM_WINDOW, chunk, &mut self.chunk);
     }
 
     /// 32 random bits.
@@ -276,10 +300,7 @@ mod tests {
     /// Counter and key words in, words out: the known answers published with the reference implementation (Random123).
     #[test]
     fn known_answers() {
-        let one = |counter: [u32; 4], key: [u32; 4]| {
-            let x = threefry(key, counter);
-            [x[0][0], x[1][0], x[2][0], x[3][0]]
-        };
+        let one = |counter, key| threefry(pulp::Scalar, key, counter);
         assert_eq!(
             one([0; 4], [0; 4]),
             [0x9c6c_a96a, 0xe17e_ae66, 0xfc10_ecd4, 0x5256_a7d8]
