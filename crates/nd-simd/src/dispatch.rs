@@ -482,7 +482,7 @@ mod tests {
     instantiate! {
         fn size_of_element<R>(x: &[R]) -> usize
         { same_length("x", x.len(), "x", x.len()); }
-        then { size_of::<R>() * x.len() }
+        then { size_of_val(x) }
     }
 
     #[test]

@@ -502,10 +502,8 @@ impl<S: Isa, R: SimdReal> Lanes<S, R> {
     pub fn load_partial(simd: S, x: &[R]) -> Self {
         let mask = R::first_lanes(simd, x.len().min(Self::LEN));
         // SAFETY: the mask selects at most the first `x.len()` elements.
-        Self {
-            simd,
-            raw: unsafe { R::load_masked(simd, mask, x.as_ptr()) },
-        }
+        let raw = unsafe { R::load_masked(simd, mask, x.as_ptr()) };
+        Self { simd, raw }
     }
     /// Reads `LEN` elements from an address without any alignment.
     ///
@@ -514,10 +512,8 @@ impl<S: Isa, R: SimdReal> Lanes<S, R> {
     #[inline(always)]
     pub unsafe fn load_ptr(simd: S, ptr: *const R) -> Self {
         // SAFETY: the vector types of pulp are plain data; the caller vouches for the elements.
-        Self {
-            simd,
-            raw: unsafe { ptr.cast::<R::Vector<S>>().read_unaligned() },
-        }
+        let raw = unsafe { ptr.cast::<R::Vector<S>>().read_unaligned() };
+        Self { simd, raw }
     }
     /// Writes the lanes to the first `LEN` elements.
     ///

@@ -537,7 +537,7 @@ mod tests {
                     let mut y_hat: Vec<R> = noise.vec(len, 3.0);
                     let mut weight: Vec<R> = noise.vec(len, 1.0);
                     for i in 0..len {
-                        weight[i] = weight[i] + R::from_f64(1.5);
+                        weight[i] += R::from_f64(1.5);
                         match i % 7 {
                             1 => (weight[i], y[i]) = (R::ZERO, R::from_f64(f64::NAN)),
                             2 => (weight[i], y_hat[i]) = (R::ZERO, R::from_f64(f64::NAN)),

@@ -80,7 +80,7 @@ pub(super) mod double {
         ],
     };
     /// `ln 2` with its low 20 bits cleared.
-    const LN2_HIGH: f64 = 0.693_147_180_369_123_816_490;
+    const LN2_HIGH: f64 = 0.693_147_180_369_123_8;
 }
 
 /// `(n, e^r - 1)` for `x + low = n ln 2 + r`; `low` is a correction below the last place of `x`.

@@ -173,7 +173,7 @@ pub fn gelu<S: Isa, R: SimdReal>(x: Lanes<S, R>) -> Lanes<S, R> {
 /// With `T(u) = e^(-u^2/2) (G(u) - u / sqrt(2 pi))` it is `T(|x|)` on the left and `1 - T(|x|)` on the right.
 #[inline(always)]
 pub fn gelu_derivative<S: Isa, R: SimdReal>(x: Lanes<S, R>) -> Lanes<S, R> {
-    let density_at_zero = R::from_f64(0.398_942_280_401_432_677_94);
+    let density_at_zero = R::from_f64(0.398_942_280_401_432_7);
     let u = tail_argument(x);
     if S::IS_SCALAR {
         let u = u.copy_sign(x);
