@@ -1,0 +1,67 @@
+//! NLinear: one linear layer on the distance from the last value.
+//!
+//! Zeng, Chen, Zhang and Xu, "Are transformers effective for time series forecasting?", AAAI 2023.
+
+use std::sync::Arc;
+
+use nd_core::autograd::{ParamLayout, ParamsBuilder, Tape, Var};
+use nd_core::{BatchView, Network, RowCoupling};
+use nd_simd::SimdReal;
+use nd_simd::activations::Activation;
+use serde::{Deserialize, Serialize};
+
+use crate::error::ModelError;
+use crate::nn::{Linear, ModelDims, centered_windows, denormalize_rows};
+
+/// What an [`NLinear`] can be told: nothing.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NLinearConfig {}
+
+/// See the module.
+#[derive(Debug)]
+pub struct NLinear {
+    dims: ModelDims,
+    layout: Arc<ParamLayout>,
+    linear: Linear,
+}
+
+impl NLinear {
+    /// A network for the given sizes.
+    ///
+    /// # Errors
+    /// A size is zero, or there are exogenous variables.
+    pub fn new(_: &NLinearConfig, dims: &ModelDims) -> Result<Self, ModelError> {
+        dims.validate("NLinear")?;
+        dims.refuse_exogenous("NLinear")?;
+        let mut b = ParamsBuilder::new();
+        let linear = Linear::new(&mut b, "linear", dims.input_size, dims.outputs());
+        Ok(Self {
+            dims: *dims,
+            layout: b.build(),
+            linear,
+        })
+    }
+}
+
+impl<R: SimdReal> Network<R> for NLinear {
+    fn layout(&self) -> &Arc<ParamLayout> {
+        &self.layout
+    }
+
+    fn coupling(&self) -> RowCoupling {
+        RowCoupling::RowLocal
+    }
+
+    fn forward<'t>(&self, tape: &'t Tape<R>, batch: &BatchView<'_, R>) -> Var<'t, R> {
+        let dims = &self.dims;
+        dims.require(batch);
+        let (x, last) = centered_windows(tape, batch.insample_y, dims.input_size);
+        let y = self.linear.forward(x, Activation::Identity);
+        denormalize_rows(y, None, &last).reshape([
+            batch.rows(),
+            dims.horizon,
+            dims.outputs_per_step,
+        ])
+    }
+}
