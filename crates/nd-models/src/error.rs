@@ -1,5 +1,7 @@
 //! What a configuration or a file can get wrong.
 
+use std::path::PathBuf;
+
 /// Why a model could not be built, trained, saved or read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -44,6 +46,47 @@ pub enum ModelError {
     /// Options of the run that cannot be.
     #[error(transparent)]
     Core(#[from] nd_core::CoreError),
+    /// A checkpoint that cannot be written or read.
+    #[error(transparent)]
+    Checkpoint(#[from] crate::checkpoint::CheckpointError),
+    /// A checkpoint whose configuration is not that of a forecaster of this version.
+    #[error("{}: the configuration of the model cannot be understood: {reason}", path.display())]
+    BadConfiguration {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A run to be resumed was made with other settings.
+    #[error(
+        "{}: this run was made with other settings than those given; resume it with the same ones \
+         (only max_steps may differ)",
+        path.display()
+    )]
+    OtherConfiguration {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file with parameters alone, where a run to be resumed was expected.
+    #[error(
+        "{}: the file has the parameters of a model but not the state of its training: it can predict, not be resumed",
+        path.display()
+    )]
+    NoTrainState {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Future values of exogenous columns are needed for a forecast.
+    #[error(
+        "the model uses the future values of {columns}: give them for the {horizon} time steps after each series \
+         (predict_with_future)"
+    )]
+    FutureNeeded {
+        /// The columns.
+        columns: String,
+        /// The number of time steps.
+        horizon: usize,
+    },
 }
 
 impl ModelError {

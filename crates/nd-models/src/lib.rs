@@ -1,1 +1,19 @@
 //! Neural forecasting models and the loop that trains them.
+
+#![forbid(unsafe_code)]
+
+pub mod checkpoint;
+pub mod error;
+pub mod forecast;
+pub mod forecaster;
+pub mod loss;
+pub mod models;
+pub mod nn;
+pub mod train;
+pub mod zoo;
+
+pub use error::ModelError;
+pub use forecast::{Forecast, SeriesForecast};
+pub use forecaster::{FitHooks, Fitted, Forecaster, ForecasterConfig};
+pub use nn::ModelDims;
+pub use zoo::{ModelConfig, ZOO, ZooEntry};

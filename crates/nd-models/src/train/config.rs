@@ -4,6 +4,7 @@ use nd_amp::{Clip, Optimizer};
 use serde::{Deserialize, Serialize};
 
 use crate::error::ModelError;
+use crate::zoo::TrainingDefaults;
 
 /// The settings of a training run; defaults are those that NeuralForecast's models share, a model's own defaults come from the zoo
 /// table.
@@ -63,6 +64,23 @@ impl Default for TrainConfig {
             optimizer: Optimizer::adam(),
             clip: Clip::Off,
             seed: 1,
+        }
+    }
+}
+
+impl From<TrainingDefaults> for TrainConfig {
+    /// What a model of the zoo is trained with unless told otherwise.
+    fn from(defaults: TrainingDefaults) -> Self {
+        let common = Self::default();
+        Self {
+            max_steps: defaults.max_steps,
+            learning_rate: defaults.learning_rate,
+            num_lr_decays: defaults.num_lr_decays,
+            windows_batch_size: Some(defaults.windows_batch_size),
+            inference_windows_batch_size: defaults
+                .inference_windows_batch_size
+                .unwrap_or(common.inference_windows_batch_size),
+            ..common
         }
     }
 }

@@ -13,4 +13,4 @@ mod trainer;
 
 pub use config::TrainConfig;
 pub use inference::Inference;
-pub use trainer::{Control, History, Progress, Stop, Trainer};
+pub use trainer::{Checkpoints, Control, History, Progress, Save, Stop, Trainer};

@@ -71,6 +71,25 @@ pub struct History {
     pub elapsed: Duration,
 }
 
+/// Saves parameters and state now and then during a run.
+pub struct Checkpoints<'c, R: SimdReal = f32> {
+    /// Steps from one to the next; the last step of a run is saved too.
+    pub every: u64,
+    /// Saves them; an error ends the run.
+    pub save: &'c mut Save<'c, R>,
+}
+
+/// Writes parameters and state somewhere.
+pub type Save<'c, R> = dyn FnMut(&Params<R>, &TrainState<R>) -> Result<(), ModelError> + Send + 'c;
+
+impl<R: SimdReal> std::fmt::Debug for Checkpoints<'_, R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Checkpoints")
+            .field("every", &self.every)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Trains the parameters of a network on windows.
 pub struct Trainer<'a, R: SimdReal = f32> {
     /// The network and its loss.
@@ -95,8 +114,8 @@ impl<R: SimdReal> Trainer<'_, R> {
     /// put back at the end.
     ///
     /// # Errors
-    /// Bad settings, no windows to learn from, or a step whose loss or gradient is not finite; parameters and state
-    /// are then those after the last good step.
+    /// Bad settings, no windows to learn from, a step whose loss or gradient is not finite, or a checkpoint that cannot
+    /// be saved; parameters and state are then those after the last good step.
     ///
     /// # Panics
     /// The parameters are not those of the network, or the state has not the optimizer's moments.
@@ -105,6 +124,7 @@ impl<R: SimdReal> Trainer<'_, R> {
         params: &mut Arc<Params<R>>,
         state: &mut TrainState<R>,
         progress: &mut (dyn FnMut(&Progress) -> Control + Send),
+        checkpoints: Option<Checkpoints<'_, R>>,
     ) -> Result<History, ModelError> {
         self.config.validate()?;
         if self.train.total_windows() == 0 {
@@ -113,7 +133,7 @@ impl<R: SimdReal> Trainer<'_, R> {
             });
         }
         let threads = Threads::new(self.options.threads)?;
-        threads.install(|| self.run_steps(params, state, progress))
+        threads.install(|| self.run_steps(params, state, progress, checkpoints))
     }
 
     fn run_steps(
@@ -121,6 +141,7 @@ impl<R: SimdReal> Trainer<'_, R> {
         params: &mut Arc<Params<R>>,
         state: &mut TrainState<R>,
         progress: &mut (dyn FnMut(&Progress) -> Control + Send),
+        mut checkpoints: Option<Checkpoints<'_, R>>,
     ) -> Result<History, ModelError> {
         let config = self.config;
         let start = Instant::now();
@@ -166,6 +187,14 @@ impl<R: SimdReal> Trainer<'_, R> {
                 validation: found,
                 elapsed: start.elapsed(),
             });
+            if let Some(Checkpoints { every, save }) = &mut checkpoints
+                && (last
+                    || patience_is_over
+                    || control == Control::Stop
+                    || state.step.is_multiple_of((*every).max(1)))
+            {
+                save(params, state)?;
+            }
             if patience_is_over {
                 stop = Stop::Early;
                 break;

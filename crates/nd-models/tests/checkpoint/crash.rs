@@ -137,7 +137,7 @@ fn a_killed_process_leaves_a_whole_file() {
 }
 
 #[test]
-#[ignore = "takes a minute; run by hand"]
+#[ignore = "takes some ten seconds, a minute on a slow disk; run by hand"]
 fn two_hundred_killed_processes_leave_whole_files() {
     kill_repeatedly("crash::two_hundred_killed_processes_leave_whole_files", 200);
 }

@@ -2,6 +2,7 @@
 
 mod crash;
 mod files;
+mod fuzz;
 mod malformed;
 mod mismatch;
 mod properties;

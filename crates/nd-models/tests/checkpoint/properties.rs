@@ -16,7 +16,7 @@ use super::{
 static VALID: LazyLock<Vec<u8>> = LazyLock::new(plain_file);
 
 /// Refused, or equal to the valid file in all that it says.
-fn refused_or_equal(bytes: Vec<u8>) -> bool {
+pub(super) fn refused_or_equal(bytes: Vec<u8>) -> bool {
     let layout = plain_layout();
     let Ok((config, params, state)): Result<Loaded, _> = load(bytes, &layout) else {
         return true;
@@ -155,7 +155,7 @@ proptest! {
 }
 
 /// What headers are made of.
-const WORDS: [&str; 34] = [
+pub(super) const WORDS: [&str; 34] = [
     "{",
     "}",
     "[",

@@ -1,0 +1,34 @@
+//! A steady training step of every model asks for no memory. One test: the counter sees the whole process.
+
+mod common;
+
+use common::{Run, panel};
+use nd_models::ZOO;
+use nd_testing::alloc::{CountingAllocator, measure};
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+#[test]
+fn a_steady_step_of_every_model_allocates_nothing() {
+    let panel = panel();
+    for entry in ZOO {
+        for threads in [1, 2] {
+            // The full network on a batch that is small enough for a test, yet cut into several shards.
+            let mut run = Run::new(&panel, entry, &(entry.config)(), 128, threads);
+            for _ in 0..2 {
+                run.step();
+            }
+            let ((), used) = measure(|| {
+                for _ in 0..3 {
+                    run.step();
+                }
+            });
+            assert_eq!(
+                used.count, 0,
+                "allocations of {} in three steady steps on {threads} threads",
+                entry.name
+            );
+        }
+    }
+}
