@@ -15,7 +15,7 @@
 
 use super::gemv::multiply_vector;
 use super::kernel::{Block, Store, block_rows, block_vecs, run};
-use super::pack::{K_BLOCK, pack_panel, thread_panel};
+use super::pack::{K_BLOCK, Panel, pack_panel};
 use crate::dispatch::{Isa, Kernel, SimdLevel, dispatch, instance};
 use crate::lanes::{Lanes, SimdReal};
 
@@ -167,7 +167,7 @@ unsafe fn multiply<S: Isa, R: SimdReal>(simd: S, batch: &Batch<R>, panel: *mut R
                 while row < m {
                     let rows = block_rows::<S>(vecs, m - row);
                     // SAFETY: the block lies inside the operands.
-                    unsafe { run(simd, rows, vecs, width - (vecs - 1) * lanes, block) };
+                    unsafe { run(simd, rows, vecs, width - (vecs - 1) * lanes, &block) };
                     block.a = block.a.wrapping_add(rows * a_strides.0);
                     block.c = block.c.wrapping_add(rows * problem.c_row_stride);
                     row += rows;
@@ -239,22 +239,18 @@ pub(super) struct Batch<R> {
     pub(super) c_step: usize,
 }
 
-struct Products<'a, R>(&'a Batch<R>);
+/// A batch that reads its operands in place.
+struct InPlace<'a, R>(&'a Batch<R>);
 
-impl<R: SimdReal> Kernel for Products<'_, R> {
+impl<R: SimdReal> Kernel for InPlace<'_, R> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Isa>(self, simd: S) {
         let batch = self.0;
-        if !matches!(S::LEVEL, SimdLevel::Scalar) && !batch.problem.is_gemv::<S>() {
-            let panel = if batch.problem.packs() {
-                thread_panel::<R>()
-            } else {
-                std::ptr::null_mut()
-            };
-            // SAFETY: `execute` promises valid operands at each step.
-            return unsafe { multiply(simd, batch, panel) };
+        if !matches!(S::LEVEL, SimdLevel::Scalar) && !batch.problem.is_gemv() {
+            // SAFETY: `execute` promises valid operands at each step, and that no panel is needed.
+            return unsafe { multiply(simd, batch, std::ptr::null_mut()) };
         }
         let mut problem = batch.problem;
         for _ in 0..batch.count {
@@ -273,14 +269,38 @@ impl<R: SimdReal> Kernel for Products<'_, R> {
     }
 }
 
+/// A batch that packs panels of B. A kernel of its own, so that others do not pay for the large stack frame.
+struct Packing<'a, R>(&'a Batch<R>);
+
+impl<R: SimdReal> Kernel for Packing<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Isa>(self, simd: S) {
+        let mut panel = Panel::new();
+        // SAFETY: `execute` promises valid operands at each step.
+        unsafe { multiply(simd, self.0, panel.as_mut_ptr()) };
+    }
+}
+
+#[inline(always)]
+fn execute_kernel<R: SimdReal>(level: SimdLevel, batch: &Batch<R>) {
+    let packs = batch.problem.packs() && !batch.problem.is_gemv();
+    if packs && level != SimdLevel::Scalar {
+        dispatch(level, Packing(batch));
+    } else {
+        dispatch(level, InPlace(batch));
+    }
+}
+
 #[inline(never)]
 fn execute_f32(level: SimdLevel, batch: &Batch<f32>) {
-    dispatch(level, Products(batch));
+    execute_kernel(level, batch);
 }
 
 #[inline(never)]
 fn execute_f64(level: SimdLevel, batch: &Batch<f64>) {
-    dispatch(level, Products(batch));
+    execute_kernel(level, batch);
 }
 
 /// Computes all products of a batch, one after the other, with the kernels of a level.

@@ -10,14 +10,14 @@ use crate::lanes::{Lanes, SimdReal};
 /// Rows that are computed together.
 const ROWS: usize = 4;
 
+/// Fewer multiplications than this are left to the block kernel: two vectors of f32 at 512 bits.
+const SHORTEST: usize = 32;
+
 impl<R: SimdReal> Problem<R> {
     /// Whether this is a product of contiguous rows and one contiguous column.
     #[inline(always)]
-    pub(super) fn is_gemv<S: Isa>(&self) -> bool {
-        self.single_column
-            && self.a_strides.1 == 1
-            && self.b_strides.0 == 1
-            && self.k >= 2 * Lanes::<S, R>::LEN
+    pub(super) fn is_gemv(&self) -> bool {
+        self.single_column && self.a_strides.1 == 1 && self.b_strides.0 == 1 && self.k >= SHORTEST
     }
 }
 

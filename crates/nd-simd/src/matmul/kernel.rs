@@ -52,21 +52,25 @@ pub(super) enum Store<R> {
 }
 
 /// The token travels in the struct, because pulp's trait hands out one that is not known to be an [`Isa`].
-struct Micro<S, R, const ROWS: usize, const VECS: usize, const MASKED: bool> {
+struct Micro<'a, S, R, const ROWS: usize, const VECS: usize, const MASKED: bool> {
     simd: S,
-    block: Block<R>,
+    block: &'a Block<R>,
     /// The width of the last vector when `MASKED`.
     last: usize,
 }
 
 impl<S: Isa, R: SimdReal, const ROWS: usize, const VECS: usize, const MASKED: bool> WithSimd
-    for Micro<S, R, ROWS, VECS, MASKED>
+    for Micro<'_, S, R, ROWS, VECS, MASKED>
 {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<T: Simd>(self, _: T) {
-        let Self { simd, block, last } = self;
+        let Self {
+            simd,
+            block: &block,
+            last,
+        } = self;
         let lanes = Lanes::<S, R>::LEN;
         let mask = R::first_lanes(simd, last);
         macro_rules! load {
@@ -213,6 +217,19 @@ pub(super) fn block_rows<S: Isa>(vecs: usize, left: usize) -> usize {
     left.div_ceil(blocks)
 }
 
+/// Calls one micro-kernel.
+///
+/// Never inlined, so that each kernel is a function of its own: all of them in one are 100 KiB of code that the compiler
+/// would optimise as a whole, and differently in every build.
+#[inline(never)]
+fn enter<S: Isa, R: SimdReal, const ROWS: usize, const VECS: usize, const MASKED: bool>(
+    simd: S,
+    block: &Block<R>,
+    last: usize,
+) {
+    simd.vectorize(Micro::<S, R, ROWS, VECS, MASKED> { simd, block, last });
+}
+
 /// Computes one block of `rows` rows and `vecs` vectors, the last of them `last` lanes wide.
 ///
 /// # Safety
@@ -224,18 +241,18 @@ pub(super) unsafe fn run<S: Isa, R: SimdReal>(
     rows: usize,
     vecs: usize,
     last: usize,
-    block: Block<R>,
+    block: &Block<R>,
 ) {
     macro_rules! dispatch {
         ($vecs:literal: $($rows:literal)*) => {{
             if last == Lanes::<S, R>::LEN {
                 match rows {
-                    $($rows => simd.vectorize(Micro::<S, R, $rows, $vecs, false> { simd, block, last }),)*
+                    $($rows => enter::<S, R, $rows, $vecs, false>(simd, block, last),)*
                     _ => unreachable!("a block of {rows} rows and {vecs} vectors"),
                 }
             } else {
                 match rows {
-                    $($rows => simd.vectorize(Micro::<S, R, $rows, $vecs, true> { simd, block, last }),)*
+                    $($rows => enter::<S, R, $rows, $vecs, true>(simd, block, last),)*
                     _ => unreachable!("a block of {rows} rows and {vecs} vectors"),
                 }
             }

@@ -7,7 +7,7 @@
 //! * `gemv`: dot products when there is one column;
 //! * `parallel`: fixed blocks of rows or columns over the threads of the current pool.
 //!
-//! There is no heap allocation after the first call of a thread that packs (128 KiB). Each element of C is one chain of
+//! There is no heap allocation. Each element of C is one chain of
 //! fused multiply-adds in the order of k (split at multiples of at most 512), so its bits depend neither on
 //! the shape of the blocks nor on how many rows or columns are computed in one call, nor on the number of threads.
 //! (Single columns are dot products: their bits depend on the instruction set, but on nothing else.)

@@ -5,9 +5,9 @@
 //! rows of B lie a page or more apart and many blocks of rows read them (each row then costs a TLB entry), and when B
 //! is column-major, so that a row is not a vector.
 //!
-//! A panel has a fixed greatest size, so each thread keeps one buffer for it, allocated the first time.
+//! A panel has a fixed greatest size, so it needs no heap.
 
-use std::cell::UnsafeCell;
+use std::mem::MaybeUninit;
 
 use crate::dispatch::Isa;
 use crate::lanes::{Lanes, SimdReal};
@@ -20,27 +20,22 @@ pub(super) const K_BLOCK: usize = 512;
 /// The widest block of any instruction set, in bytes: four vectors of 512 bits.
 const BLOCK_BYTES: usize = 256;
 
-/// A cache line.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u8; 64]);
-
-thread_local! {
-    static PANEL: UnsafeCell<Vec<Line>> = const { UnsafeCell::new(Vec::new()) };
-}
-
-/// This thread's panel: room for [`K_BLOCK`] rows of the widest block.
+/// Room for [`K_BLOCK`] rows of the widest block, 128 KiB.
 ///
-/// A pointer, because a closure that gets a borrow would be compiled without the instruction set of its caller.
-pub(super) fn thread_panel<R>() -> *mut R {
-    PANEL.with(|panel| {
-        // SAFETY: the only reference to the vector, and it ends here; the buffer is never replaced once it exists.
-        let lines = unsafe { &mut *panel.get() };
-        if lines.is_empty() {
-            lines.resize(K_BLOCK * BLOCK_BYTES / size_of::<Line>(), Line([0; 64]));
-        }
-        lines.as_mut_ptr().cast()
-    })
+/// It lives on the stack of the product that packs: no allocation, and no question whose it is.
+#[repr(C, align(64))]
+pub(super) struct Panel(MaybeUninit<[u8; K_BLOCK * BLOCK_BYTES]>);
+
+impl Panel {
+    #[inline(always)]
+    pub(super) fn new() -> Self {
+        Self(MaybeUninit::uninit())
+    }
+
+    #[inline(always)]
+    pub(super) fn as_mut_ptr<R>(&mut self) -> *mut R {
+        self.0.as_mut_ptr().cast()
+    }
 }
 
 /// Copies `rows x cols` of B to a panel whose rows are `width` apart.
