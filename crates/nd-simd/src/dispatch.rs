@@ -237,7 +237,6 @@ mod x86 {
 #[cfg(target_arch = "aarch64")]
 mod aarch64 {
     use super::{Isa, SimdLevel};
-    use pulp::Simd;
     use pulp::aarch64::Neon;
 
     impl Isa for Neon {

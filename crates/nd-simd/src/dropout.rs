@@ -1,12 +1,13 @@
 //! Dropout (Srivastava et al. 2014): each element is zeroed with probability `p`, the others are scaled by `1 / (1 - p)`.
 //!
-//! An element is dropped when its random word is below `p 2^32`. The words come from [`nd_core::rng`], by window and
-//! element, so the backward pass computes the same mask again instead of keeping it, and the mask does not depend on shards or
-//! threads. The forward and the backward pass are one function: multiply by the mask.
+//! Every element has 16 random bits and is dropped when they are below `p 2^16` (rounded, and the scale is that of the rounded
+//! `p`). The bits come from [`nd_core::rng`], by window and element, so the backward pass computes the same mask again
+//! instead of keeping it, and the mask does not depend on shards or threads. The forward and the backward pass are one
+//! function: multiply by the mask. One 32-bit word serves two elements, 512 apart.
 //!
 //! NaN times the mask is NaN also where it is dropped.
 //!
-//! Known weakness: most of the time goes into the random words (about 130 instructions for a vector of them).
+//! Known weakness: most of the time goes into the random words (about 200 instructions for four vectors of them).
 
 use nd_core::autograd::Accumulate;
 use nd_core::rng::{self, Key};
@@ -14,8 +15,13 @@ use nd_core::rng::{self, Key};
 use crate::dispatch::{Isa, Kernel, SimdLevel, dispatch, instantiate, same_length};
 use crate::lanes::{LaneMask, Lanes, SimdReal};
 
-/// Random words that are generated at once, on the stack.
-const CHUNK: usize = 1024;
+/// Random words that are generated at once, on the stack; they serve twice as many elements.
+const WORDS: usize = 512;
+
+/// The probability that is used for `p`, in units of `2^-16`.
+fn rounded_probability(p: f64) -> u32 {
+    (p * 65_536.0).round().min(65_535.0) as u32
+}
 
 /// Below this word an element is dropped.
 fn threshold(p: f64) -> u32 {
@@ -23,6 +29,8 @@ fn threshold(p: f64) -> u32 {
 }
 
 struct ApplyMask<'a, R> {
+    /// Applied to a word before it is compared.
+    shift: u32,
     threshold: u32,
     scale: R,
     words: &'a [u32],
@@ -51,7 +59,10 @@ impl<R: SimdReal> ApplyMask<'_, R> {
         let (y_full, y_rest) = R::split_mut::<S>(self.y);
         let (words, words_rest) = self.words.split_at(x_full.len() * lanes);
         for ((&x, y), words) in x_full.iter().zip(y_full).zip(words.chunks_exact(lanes)) {
-            let mask = LaneMask::from_raw(simd, R::words_at_least(simd, words, self.threshold));
+            let mask = LaneMask::from_raw(
+                simd,
+                R::words_at_least(simd, words, self.shift, self.threshold),
+            );
             let value = Lanes::<S, R>::from_raw(simd, x) * mask.or_zero(scale);
             *y = if ADD {
                 Lanes::from_raw(simd, *y) + value
@@ -61,8 +72,10 @@ impl<R: SimdReal> ApplyMask<'_, R> {
             .raw();
         }
         if !x_rest.is_empty() {
-            let mask =
-                LaneMask::from_raw(simd, R::words_at_least(simd, words_rest, self.threshold));
+            let mask = LaneMask::from_raw(
+                simd,
+                R::words_at_least(simd, words_rest, self.shift, self.threshold),
+            );
             let value = Lanes::<S, R>::load_partial(simd, x_rest) * mask.or_zero(scale);
             let value = if ADD {
                 Lanes::load_partial(simd, y_rest) + value
@@ -95,7 +108,7 @@ instantiate! {
     }
     then {
         let scale = R::from_f64(1.0 / (1.0 - p));
-        dispatch(level, ApplyMask { threshold: threshold(p), scale, words, x, y, acc });
+        dispatch(level, ApplyMask { shift: 0, threshold: threshold(p), scale, words, x, y, acc });
     }
 }
 
@@ -124,16 +137,49 @@ pub fn dropout<R: SimdReal>(
     if cols == 0 {
         return;
     }
-    let mut words = [0; CHUNK];
-    for (window, (x, y)) in (first_window..).zip(x.chunks_exact(cols).zip(y.chunks_exact_mut(cols)))
-    {
-        for (first, (x, y)) in (0..)
-            .step_by(CHUNK)
-            .zip(x.chunks(CHUNK).zip(y.chunks_mut(CHUNK)))
-        {
-            let words = &mut words[..x.len()];
-            rng::fill(level, key, window, first, words);
-            dropout_with_words(level, p, words, x, y, acc);
+    masked_rows(
+        level,
+        key,
+        rounded_probability(p),
+        first_window,
+        cols,
+        x,
+        y,
+        acc,
+    );
+}
+
+instantiate! {
+    /// [`dropout`] after its checks, with the probability in units of `2^-16`.
+    fn masked_rows<R>(
+        level: SimdLevel,
+        key: Key,
+        probability: u32,
+        first_window: u64,
+        cols: usize,
+        x: &[R],
+        y: &mut [R],
+        acc: Accumulate,
+    )
+    {}
+    then {
+        let scale = R::from_f64(1.0 / (1.0 - f64::from(probability) / 65_536.0));
+        let threshold = probability << 16;
+        let mut words = [0; WORDS];
+        let rows = x.chunks_exact(cols).zip(y.chunks_exact_mut(cols));
+        for (window, (x, y)) in (first_window..).zip(rows) {
+            let chunks = x.chunks(2 * WORDS).zip(y.chunks_mut(2 * WORDS));
+            for (first, (x, y)) in (0..).step_by(WORDS).zip(chunks) {
+                let words = &mut words[..x.len().min(WORDS)];
+                rng::fill(level, key, window, first, words);
+                // The upper halves of the words for the first elements, the lower halves for the others.
+                for (shift, (x, y)) in
+                    (0..).step_by(16).zip(x.chunks(WORDS).zip(y.chunks_mut(WORDS)))
+                {
+                    let words = &words[..x.len()];
+                    dispatch(level, ApplyMask { shift, threshold, scale, words, x, y, acc });
+                }
+            }
         }
     }
 }
@@ -207,6 +253,39 @@ mod tests {
             let x = &x[..2 * cols];
             dropout(level, key, 0.3, 13, cols, x, &mut part, Accumulate::Write);
             assert!(part == whole[3 * cols..5 * cols], "{level}");
+        }
+    }
+
+    #[test]
+    fn a_word_serves_two_elements() {
+        let (key, cols, p) = (Key::new(9), 1800, 0.25);
+        let mut words = vec![0; 1024];
+        rng::fill(SimdLevel::Scalar, key, 4, 0, &mut words);
+        for level in SimdLevel::supported() {
+            let mut y = poisoned::<f64>(cols);
+            dropout(
+                level,
+                key,
+                p,
+                4,
+                cols,
+                &vec![3.0; cols],
+                &mut y,
+                Accumulate::Write,
+            );
+            for (i, &y) in y.iter().enumerate() {
+                let word = words[i / 1024 * 512 + i % 512];
+                let bits = if i % 1024 < 512 {
+                    word >> 16
+                } else {
+                    word & 0xffff
+                };
+                assert_eq!(
+                    y,
+                    if bits < 1 << 14 { 0.0 } else { 4.0 },
+                    "{level} element {i}"
+                );
+            }
         }
     }
 

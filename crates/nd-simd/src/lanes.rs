@@ -145,8 +145,8 @@ pub trait SimdReal: Real + Transcendental {
     /// The bits, shifted right, filled with zeros.
     fn bits_shift_right<S: Isa>(simd: S, x: Self::Vector<S>, amount: u32) -> Self::Vector<S>;
 
-    /// Where a word is at least the threshold; false in lanes beyond the words.
-    fn words_at_least<S: Isa>(simd: S, words: &[u32], threshold: u32) -> Self::Mask<S>;
+    /// Where a word, shifted left by so many bits, is at least the threshold; unspecified in lanes beyond the words.
+    fn words_at_least<S: Isa>(simd: S, words: &[u32], shift: u32, threshold: u32) -> Self::Mask<S>;
 
     /// The sum of the lanes, halves added to halves: a fixed tree.
     fn sum_lanes<S: Isa>(simd: S, x: Self::Vector<S>) -> Self;
@@ -344,8 +344,13 @@ macro_rules! simd_real {
                 simd.$from_int($shr(simd, simd.$to_int(x), amount))
             }
             #[inline(always)]
-            fn words_at_least<S: Isa>(simd: S, words: &[u32], threshold: u32) -> S::$mask {
-                $words(simd, words, threshold)
+            fn words_at_least<S: Isa>(
+                simd: S,
+                words: &[u32],
+                shift: u32,
+                threshold: u32,
+            ) -> S::$mask {
+                $words(simd, words, shift, threshold)
             }
             #[inline(always)]
             fn sum_lanes<S: Isa>(simd: S, x: S::$vector) -> Self {
@@ -374,27 +379,26 @@ fn shr_u32<S: Isa>(simd: S, x: S::u32s, amount: u32) -> S::u32s {
 }
 
 #[inline(always)]
-fn words_at_least_f32<S: Isa>(simd: S, words: &[u32], threshold: u32) -> S::m32s {
-    let threshold = simd.splat_u32s(threshold);
-    match S::as_simd_u32s(words).0.first() {
-        Some(&words) => simd.greater_than_or_equal_u32s(words, threshold),
+fn words_at_least_f32<S: Isa>(simd: S, words: &[u32], shift: u32, threshold: u32) -> S::m32s {
+    let words = match S::as_simd_u32s(words).0.first() {
+        Some(&words) => words,
         None => {
             let inside = simd.mask_between_m32s(0, words.len() as u32).mask();
             // SAFETY: the mask selects the words that there are.
-            let words = unsafe { simd.mask_load_ptr_u32s(MemMask::new(inside), words.as_ptr()) };
-            simd.and_m32s(inside, simd.greater_than_or_equal_u32s(words, threshold))
+            unsafe { simd.mask_load_ptr_u32s(MemMask::new(inside), words.as_ptr()) }
         }
-    }
+    };
+    let words = simd.wrapping_dyn_shl_u32s(words, simd.splat_u32s(shift));
+    simd.greater_than_or_equal_u32s(words, simd.splat_u32s(threshold))
 }
 
 /// There is no widening load in pulp; f64 is for gradient checks and exact parity, where this does not matter.
 #[inline(always)]
-fn words_at_least_f64<S: Isa>(simd: S, words: &[u32], threshold: u32) -> S::m64s {
+fn words_at_least_f64<S: Isa>(simd: S, words: &[u32], shift: u32, threshold: u32) -> S::m64s {
     let lanes = size_of::<S::f64s>() / size_of::<f64>();
-    // Any other lane is below every threshold.
-    let mut wide = [-1.0; 64];
+    let mut wide = [0.0; 64];
     for (wide, &word) in wide[..lanes].iter_mut().zip(words) {
-        *wide = f64::from(word);
+        *wide = f64::from(word << shift);
     }
     let wide = S::as_simd_f64s(&wide).0[0];
     simd.less_than_or_equal_f64s(simd.splat_f64s(f64::from(threshold)), wide)
