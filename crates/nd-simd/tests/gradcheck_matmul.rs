@@ -6,7 +6,9 @@ use nd_testing::cases::normals;
 use nd_testing::{GradInput, assert_close, gradcheck};
 
 /// Left, right, whether the right is transposed, and the result.
-const SHAPES: [(&[usize], &[usize], bool, &[usize]); 8] = [
+type Case = (&'static [usize], &'static [usize], bool, &'static [usize]);
+
+const SHAPES: [Case; 8] = [
     (&[3, 4], &[4, 2], false, &[3, 2]),
     (&[3, 4], &[2, 4], true, &[3, 2]),
     (&[2, 3, 4], &[2, 4, 5], false, &[2, 3, 5]),

@@ -208,8 +208,11 @@ fn window_counts_are_those_of_pytorch() {
     assert_eq!(count(8, 8, 0, true, 3), 1);
 }
 
+/// The values of a row of knots at so many places.
+type InterpolationReference = fn(&[f64], usize) -> Vec<f64>;
+
 fn check_interpolation<R: SimdReal>() {
-    let modes: [(Interpolation, fn(&[f64], usize) -> Vec<f64>); 3] = [
+    let modes: [(Interpolation, InterpolationReference); 3] = [
         (Interpolation::Nearest, reference::interpolate_nearest),
         (Interpolation::Linear, reference::interpolate_linear),
         (Interpolation::Cubic, reference::interpolate_cubic),
