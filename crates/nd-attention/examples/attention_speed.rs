@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release -p nd-attention --example attention_speed [B N H d]`
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nd_attention::{
     AttentionShape, ForwardOutputs, GradMut, StandardAttention, Tokens, ValueGradients,
@@ -11,18 +11,18 @@ use nd_core::autograd::Accumulate;
 use nd_core::rng::{Key, Stream};
 use nd_core::{MemoryPool, SimdLevel, Threads};
 
-/// Rounds of each measurement; the fastest counts, because the machine may be shared.
-const ROUNDS: usize = 40;
+/// How long each measurement goes on; the fastest round counts, because the machine may be shared.
+const DURATION: Duration = Duration::from_millis(400);
 
 fn fastest(mut work: impl FnMut()) -> f64 {
     work();
-    (0..ROUNDS)
-        .map(|_| {
-            let start = Instant::now();
-            work();
-            start.elapsed().as_secs_f64() * 1e3
-        })
-        .fold(f64::INFINITY, f64::min)
+    let (begin, mut best) = (Instant::now(), f64::INFINITY);
+    while begin.elapsed() < DURATION {
+        let start = Instant::now();
+        work();
+        best = best.min(start.elapsed().as_secs_f64() * 1e3);
+    }
+    best
 }
 
 /// Multiply-adds per second that one core reaches when nothing else is in the way.

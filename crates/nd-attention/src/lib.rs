@@ -37,6 +37,7 @@ mod dropout;
 mod interleaved;
 mod op;
 mod options;
+mod prefetch;
 pub mod reference;
 mod rows;
 mod scratch;

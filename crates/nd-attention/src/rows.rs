@@ -98,7 +98,7 @@ mod tests {
             let (mut a, mut b) = (vec![0; 23 * 2], vec![0; 23 * 3 + 5]);
             threads.install(|| {
                 let rows = Rows::all(23, [(&mut a[..], 2), (&mut b[..], 3), (&mut [][..], 0)]);
-                rows.for_each_block(parallel, 4, &|mut block| {
+                rows.for_each_block(parallel, 4, &|block| {
                     assert_eq!(block.first % 4, 0);
                     assert!(block.count <= 4);
                     for (i, x) in block.outputs[0].iter_mut().enumerate() {

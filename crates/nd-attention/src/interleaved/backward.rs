@@ -3,12 +3,12 @@
 
 use nd_core::autograd::Accumulate;
 use nd_simd::math::exp;
-use nd_simd::{Isa, Kernel, Lanes, SimdReal, dispatch};
+use nd_simd::{Isa, Kernel, Lanes, SimdReal};
 
 use super::forward::fill_factors;
-use super::product::{Added, Operand, Scaled, product};
+use super::product::{Added, Operand, Scaled, TileMut, product};
 use super::tile::Pairs;
-use super::{Part, rows_per_block};
+use super::{NextGroup, Part, rows_per_block, run};
 use crate::rows::{Rows, optional};
 use crate::scratch::Scratch;
 use crate::shape::{GROUP, QUERY_BLOCK};
@@ -52,7 +52,7 @@ pub(crate) fn values_backward<R: SimdReal>(arguments: ValuesBackward<'_, R>) {
             accumulate_v,
             rows,
         };
-        dispatch(plan.level, block);
+        run(plan.level, block);
     });
 }
 
@@ -88,11 +88,16 @@ impl<R: SimdReal> Kernel for Values<'_, R> {
         let (drop_tile, spare) = scratch.split_at_mut(QUERY_BLOCK * keys * lanes);
 
         let first = first_row * shape.scores_per_row();
+        let all_scores = scores;
         let scores = R::split::<S>(&scores[first..first + dscores.len()]).0;
         let stats = R::split::<S>(&stats[first_row * shape.heads * queries * 2..]).0;
         let dscores = R::split_mut::<S>(dscores).0;
         let pair_count = row_count * shape.heads;
         for group in 0..pair_count.div_ceil(GROUP) {
+            let next = NextGroup::new(&shape, first_row * shape.heads + group * GROUP);
+            next.tokens(v, keys);
+            next.tokens(dy, queries);
+            next.scores(all_scores);
             for part in 0..GROUP / lanes {
                 let first = group * GROUP + part * lanes;
                 let local = Pairs {
@@ -131,8 +136,10 @@ impl<R: SimdReal> Kernel for Values<'_, R> {
                             strides: (value_dim, 1),
                         },
                         &mut Scaled {
-                            tile: R::split_mut::<S>(dp_tile).0,
-                            width: keys,
+                            tile: TileMut {
+                                data: R::split_mut::<S>(dp_tile).0,
+                                strides: (keys, 1),
+                            },
                             factor: R::ONE,
                         },
                     );
@@ -179,8 +186,10 @@ impl<R: SimdReal> Kernel for Values<'_, R> {
                                 strides: (1, value_dim),
                             },
                             &mut Added {
-                                tile: R::split_mut::<S>(dv_tile).0,
-                                width: value_dim,
+                                tile: TileMut {
+                                    data: R::split_mut::<S>(dv_tile).0,
+                                    strides: (value_dim, 1),
+                                },
                             },
                         );
                     }
@@ -218,37 +227,61 @@ impl<S: Isa, R: SimdReal> SoftmaxRow<S, R> {
         accumulate: Accumulate,
     ) {
         let zero = Lanes::<S, R>::zero(simd);
+        let (first, step) = (self.part.at(self.first), self.part.step);
+        let scores = scores[first..].iter().step_by(step);
+        let mut dscores = dscores[first..].iter_mut().step_by(step);
+        let (p, masked) = p.split_at_mut(self.visible);
         let mut delta = zero;
-        for j in 0..self.visible {
-            let score = Lanes::from_raw(simd, scores[self.part.at(self.first + j)]);
-            let probability = exp(score - self.largest) * self.reciprocal;
-            let mut gradient = Lanes::<S, R>::from_raw(simd, dp[j]);
-            if let Some(factors) = factors {
-                gradient = gradient * Lanes::from_raw(simd, factors[j]);
-                dp[j] = gradient.raw();
+        match factors {
+            None => {
+                for ((p, dp), &score) in p.iter_mut().zip(dp.iter()).zip(scores) {
+                    let probability = self.probability(simd, score);
+                    delta = probability.mul_add(Lanes::from_raw(simd, *dp), delta);
+                    *p = probability.raw();
+                }
             }
-            delta = probability.mul_add(gradient, delta);
-            p[j] = probability.raw();
-        }
-        for j in 0..self.visible {
-            let probability = Lanes::from_raw(simd, p[j]);
-            let ds = probability * (Lanes::from_raw(simd, dp[j]) - delta);
-            let slot = &mut dscores[self.part.at(self.first + j)];
-            *slot = match accumulate {
-                Accumulate::Write => ds,
-                Accumulate::Add => Lanes::from_raw(simd, *slot) + ds,
-            }
-            .raw();
-            if let Some(factors) = factors {
-                p[j] = (probability * Lanes::from_raw(simd, factors[j])).raw();
+            Some(factors) => {
+                for (((p, dp), &factor), &score) in
+                    p.iter_mut().zip(dp.iter_mut()).zip(factors).zip(scores)
+                {
+                    let probability = self.probability(simd, score);
+                    let gradient = Lanes::from_raw(simd, *dp) * Lanes::from_raw(simd, factor);
+                    delta = probability.mul_add(gradient, delta);
+                    *dp = gradient.raw();
+                    *p = probability.raw();
+                }
             }
         }
-        for j in self.visible..p.len() {
-            p[j] = zero.raw();
-            if accumulate == Accumulate::Write {
-                dscores[self.part.at(self.first + j)] = zero.raw();
+        let gradients = p.iter().zip(dp.iter()).zip(&mut dscores);
+        match accumulate {
+            Accumulate::Write => {
+                for ((&p, &dp), slot) in gradients {
+                    let ds = Lanes::<S, R>::from_raw(simd, p) * (Lanes::from_raw(simd, dp) - delta);
+                    *slot = ds.raw();
+                }
+                for (_, slot) in masked.iter().zip(dscores) {
+                    *slot = zero.raw();
+                }
+            }
+            Accumulate::Add => {
+                for ((&p, &dp), slot) in gradients {
+                    let difference = Lanes::<S, R>::from_raw(simd, dp) - delta;
+                    let sum = Lanes::from_raw(simd, *slot);
+                    *slot = Lanes::from_raw(simd, p).mul_add(difference, sum).raw();
+                }
             }
         }
+        if let Some(factors) = factors {
+            for (p, &factor) in p.iter_mut().zip(factors) {
+                *p = (Lanes::<S, R>::from_raw(simd, *p) * Lanes::from_raw(simd, factor)).raw();
+            }
+        }
+        masked.fill(zero.raw());
+    }
+
+    #[inline(always)]
+    fn probability(&self, simd: S, score: R::Vector<S>) -> Lanes<S, R> {
+        exp(Lanes::from_raw(simd, score) - self.largest) * self.reciprocal
     }
 }
 
@@ -287,7 +320,7 @@ pub(crate) fn scores_backward<R: SimdReal>(arguments: ScoresBackward<'_, R>) {
             accumulate_k,
             rows,
         };
-        dispatch(plan.level, block);
+        run(plan.level, block);
     });
 }
 
@@ -318,9 +351,14 @@ impl<R: SimdReal> Kernel for Scores<'_, R> {
         let (q_tile, scratch) = scratch.split_at_mut(QUERY_BLOCK * head_dim * lanes);
         let (dq_tile, spare) = scratch.split_at_mut(QUERY_BLOCK * head_dim * lanes);
 
+        let all_dscores = dscores;
         let dscores = R::split::<S>(&dscores[first_row * shape.scores_per_row()..]).0;
         let pair_count = row_count * shape.heads;
         for group in 0..pair_count.div_ceil(GROUP) {
+            let next = NextGroup::new(&shape, first_row * shape.heads + group * GROUP);
+            next.tokens(k, keys);
+            next.tokens(q, queries);
+            next.scores(all_dscores);
             for part in 0..GROUP / lanes {
                 let first = group * GROUP + part * lanes;
                 let local = Pairs {
@@ -356,8 +394,10 @@ impl<R: SimdReal> Kernel for Scores<'_, R> {
                                 strides: (1, head_dim),
                             },
                             &mut Scaled {
-                                tile: R::split_mut::<S>(dq_tile).0,
-                                width: head_dim,
+                                tile: TileMut {
+                                    data: R::split_mut::<S>(dq_tile).0,
+                                    strides: (head_dim, 1),
+                                },
                                 factor: plan.scale,
                             },
                         );
@@ -386,8 +426,10 @@ impl<R: SimdReal> Kernel for Scores<'_, R> {
                                 strides: (1, head_dim),
                             },
                             &mut Added {
-                                tile: R::split_mut::<S>(dk_tile).0,
-                                width: head_dim,
+                                tile: TileMut {
+                                    data: R::split_mut::<S>(dk_tile).0,
+                                    strides: (head_dim, 1),
+                                },
                             },
                         );
                     }

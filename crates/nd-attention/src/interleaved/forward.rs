@@ -2,11 +2,11 @@
 
 use nd_core::autograd::Accumulate;
 use nd_simd::math::exp;
-use nd_simd::{Isa, Kernel, Lanes, SimdReal, dispatch};
+use nd_simd::{Isa, Kernel, Lanes, SimdReal};
 
-use super::product::{Operand, ScaledRows, Sink, product};
+use super::product::{Operand, ScaledRows, Scores, TileMut, product};
 use super::tile::Pairs;
-use super::{Part, rows_per_block};
+use super::{NextGroup, Part, rows_per_block, run};
 use crate::rows::Rows;
 use crate::scratch::Scratch;
 use crate::shape::{GROUP, QUERY_BLOCK};
@@ -56,38 +56,8 @@ pub(crate) fn forward<R: SimdReal>(arguments: Forward<'_, R>) {
             residual,
             rows,
         };
-        dispatch(plan.level, block);
+        run(plan.level, block);
     });
-}
-
-/// Takes sums of `q k` and writes scores.
-struct Scores<'a, S: Isa, R: SimdReal> {
-    scores: &'a mut [R::Vector<S>],
-    residual: Option<&'a [R::Vector<S>]>,
-    part: Part,
-    first_query: usize,
-    keys: usize,
-    scale: R,
-}
-
-impl<S: Isa, R: SimdReal> Sink<S, R> for Scores<'_, S, R> {
-    #[inline(always)]
-    fn start(&self, simd: S, _: usize, _: usize) -> Lanes<S, R> {
-        Lanes::zero(simd)
-    }
-
-    #[inline(always)]
-    fn finish(&mut self, i: usize, j: usize, sum: Lanes<S, R>) {
-        let at = self.part.at((self.first_query + i) * self.keys + j);
-        let score = match self.residual {
-            Some(residual) => sum.mul_add(
-                sum.constant(self.scale),
-                Lanes::from_raw(sum.simd(), residual[at]),
-            ),
-            None => sum * self.scale,
-        };
-        self.scores[at] = score.raw();
-    }
 }
 
 impl<R: SimdReal> Kernel for Block<'_, R> {
@@ -118,6 +88,7 @@ impl<R: SimdReal> Kernel for Block<'_, R> {
         let (y_tile, scratch) = scratch.split_at_mut(QUERY_BLOCK * value_dim * lanes);
         let (p_tile, drop_tile) = scratch.split_at_mut(QUERY_BLOCK * keys * lanes);
 
+        let whole_residual = residual;
         let residual = residual.map(|residual| {
             let first = first_row * shape.scores_per_row();
             R::split::<S>(&residual[first..first + scores.len()]).0
@@ -126,6 +97,15 @@ impl<R: SimdReal> Kernel for Block<'_, R> {
         let stats = R::split_mut::<S>(stats).0;
         let pair_count = row_count * shape.heads;
         for group in 0..pair_count.div_ceil(GROUP) {
+            let next = NextGroup::new(&shape, first_row * shape.heads + group * GROUP);
+            next.tokens(k, keys);
+            next.tokens(v, keys);
+            next.tokens(q, queries);
+            if let Some(residual) = whole_residual {
+                next.scores(residual);
+            }
+            next.written(scores, group, queries * keys * GROUP / lanes);
+            next.written(output, group, queries * value_dim * GROUP);
             for part in 0..GROUP / lanes {
                 let first = group * GROUP + part * lanes;
                 // Inputs are whole arrays, outputs begin with the first row of this block.
@@ -172,12 +152,16 @@ impl<R: SimdReal> Kernel for Block<'_, R> {
                             data: R::split::<S>(k_tile).0,
                             strides: (head_dim, 1),
                         },
-                        &mut Scores::<S, R> {
-                            scores: &mut *scores,
-                            residual,
-                            part: of_scores,
-                            first_query: start,
-                            keys,
+                        &mut Scores {
+                            tile: TileMut {
+                                data: R::split_mut::<S>(p_tile).0,
+                                strides: (keys, 1),
+                            },
+                            scores: TileMut {
+                                data: &mut scores[of_scores.at(start * keys)..],
+                                strides: (keys * of_scores.step, of_scores.step),
+                            },
+                            residual: residual.map(|r| &r[of_scores.at(start * keys)..]),
                             scale: plan.scale,
                         },
                     );
@@ -190,8 +174,7 @@ impl<R: SimdReal> Kernel for Block<'_, R> {
                             keys
                         };
                         let p = &mut p[i * keys..(i + 1) * keys];
-                        let (largest, reciprocal) =
-                            softmax::<S, R>(simd, scores, of_scores, query * keys, visible, p);
+                        let (largest, reciprocal) = softmax::<S, R>(simd, visible, p);
                         stats[of_stats.at(2 * query)] = largest.raw();
                         stats[of_stats.at(2 * query + 1)] = reciprocal.raw();
                     }
@@ -216,8 +199,10 @@ impl<R: SimdReal> Kernel for Block<'_, R> {
                             strides: (1, value_dim),
                         },
                         &mut ScaledRows {
-                            tile: R::split_mut::<S>(y_tile).0,
-                            width: value_dim,
+                            tile: TileMut {
+                                data: R::split_mut::<S>(y_tile).0,
+                                strides: (value_dim, 1),
+                            },
                             factors: &stats[of_stats.at(2 * start + 1)..],
                             step: 2 * of_stats.step,
                         },
@@ -237,33 +222,31 @@ impl<R: SimdReal> Kernel for Block<'_, R> {
     }
 }
 
-/// Writes `e^(score - largest)` to `p`, zero for masked keys; returns the largest score and the reciprocal of the sum.
+/// Turns scores into `e^(score - largest)`, zero for masked keys; returns the largest score and the reciprocal of the sum.
 ///
 /// Where every visible score is `-inf` the largest counts as zero, and the reciprocal of the sum of zeros as zero.
 #[inline(always)]
 fn softmax<S: Isa, R: SimdReal>(
     simd: S,
-    scores: &[R::Vector<S>],
-    part: Part,
-    first: usize,
     visible: usize,
     p: &mut [R::Vector<S>],
 ) -> (Lanes<S, R>, Lanes<S, R>) {
     let zero = Lanes::<S, R>::zero(simd);
     let lowest = Lanes::<S, R>::splat(simd, R::from_f64(f64::NEG_INFINITY));
+    let (p, masked) = p.split_at_mut(visible);
     let mut largest = lowest;
-    for j in 0..visible {
+    for &score in p.iter() {
         // A NaN may be lost here; its own exponential brings it back.
-        largest = largest.larger_of(Lanes::from_raw(simd, scores[part.at(first + j)]));
+        largest = largest.larger_of(Lanes::from_raw(simd, score));
     }
     let largest = largest.equal(lowest).select(zero, largest);
     let mut sum = zero;
-    for (j, p) in p[..visible].iter_mut().enumerate() {
-        let e = exp(Lanes::from_raw(simd, scores[part.at(first + j)]) - largest);
+    for p in p {
+        let e = exp(Lanes::from_raw(simd, *p) - largest);
         sum += e;
         *p = e.raw();
     }
-    p[visible..].fill(zero.raw());
+    masked.fill(zero.raw());
     let one = Lanes::splat(simd, R::ONE);
     (largest, sum.equal(zero).select(zero, one / sum))
 }

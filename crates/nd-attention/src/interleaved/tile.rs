@@ -28,6 +28,9 @@ struct Run {
     head: usize,
 }
 
+/// The most common block, a whole group of pairs of eight channels: with its dimensions known, its loops disappear.
+const COMMON: (usize, usize) = (16, 8);
+
 impl Pairs {
     /// The run that starts at a lane.
     #[inline(always)]
@@ -60,14 +63,13 @@ impl Pairs {
             let run = self.run(lane);
             for n in 0..count {
                 let token = run.row * self.tokens + first + n;
-                transpose_block(
-                    simd,
-                    &from.data[token * from.stride + run.head * self.dim..],
-                    self.dim,
-                    (run.len, self.dim),
-                    &mut tile[n * self.dim * lanes + run.lane..],
-                    lanes,
-                );
+                let from = &from.data[token * from.stride + run.head * self.dim..];
+                let to = &mut tile[n * self.dim * lanes + run.lane..];
+                if (run.len, self.dim) == COMMON {
+                    transpose_block(simd, from, COMMON.1, COMMON, to, lanes);
+                } else {
+                    transpose_block(simd, from, self.dim, (run.len, self.dim), to, lanes);
+                }
             }
             lane += run.len;
         }
@@ -96,6 +98,10 @@ impl Pairs {
                 let to = &mut to[at..at + run.len * self.dim];
                 let block = (self.dim, run.len);
                 match accumulate {
+                    Accumulate::Write if (run.len, self.dim) == COMMON => {
+                        let block = (COMMON.1, COMMON.0);
+                        transpose_block(simd, from, lanes, block, to, COMMON.1);
+                    }
                     Accumulate::Write => transpose_block(simd, from, lanes, block, to, self.dim),
                     Accumulate::Add => {
                         let spare = &mut spare[..to.len()];
