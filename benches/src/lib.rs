@@ -6,10 +6,14 @@
 
 #![forbid(unsafe_code)]
 
+pub mod comparison;
 pub mod machine;
+pub mod measure;
+pub mod phases;
 pub mod progress;
 pub mod report;
 pub mod request;
+pub mod run;
 pub mod statistics;
 pub mod svg;
 pub mod workloads;

@@ -20,6 +20,8 @@ const MOST_TEST_WINDOWS: usize = 30;
 const TEST_SHARE: f64 = 0.2;
 /// Inputs per step of the horizon, where nothing else is asked.
 const INPUT_FACTOR: usize = 4;
+/// Windows of a training step.
+const WINDOWS_PER_STEP: usize = 256;
 /// Seasons that integer-numbered series may have; they carry no unit to derive one from.
 const SEASONS: [usize; 9] = [1, 4, 7, 12, 24, 48, 52, 96, 168];
 /// Seconds of a day.
@@ -42,6 +44,8 @@ pub struct DataSet {
     pub season: usize,
     /// Forecasts of each series.
     pub test_windows: usize,
+    /// Windows of a training step.
+    pub windows_per_step: usize,
 }
 
 /// The data sets that a request is about.
@@ -64,6 +68,7 @@ fn passengers() -> Result<DataSet, String> {
         input_size: 24,
         season: 12,
         test_windows: 2,
+        windows_per_step: 64,
     })
 }
 
@@ -83,6 +88,7 @@ fn synthetic() -> Result<DataSet, String> {
         input_size: 96,
         season: 24,
         test_windows: 7,
+        windows_per_step: WINDOWS_PER_STEP,
     })
 }
 
@@ -126,6 +132,7 @@ fn from_csv(request: &Request) -> Result<DataSet, String> {
         horizon,
         input_size,
         test_windows,
+        windows_per_step: WINDOWS_PER_STEP,
     })
 }
 
@@ -241,18 +248,13 @@ impl DataSet {
         frequency.map_or_else(|| "irregular".to_owned(), |frequency| frequency.to_string())
     }
 
-    /// The test error of `forecast(window)`, which returns for each series the `horizon` values that follow
-    /// [`DataSet::origin`].
-    ///
-    /// # Errors
-    /// A forecast failed.
-    pub fn test_error<E>(
-        &self,
-        mut forecast: impl FnMut(usize) -> Result<Vec<Vec<f32>>, E>,
-    ) -> Result<f64, E> {
+    /// The mean absolute error over all series and test windows of `forecast(series, window)`, which gives the `horizon`
+    /// values of [`DataSet::target_rows`]; rows that were not observed do not count.
+    #[must_use]
+    pub fn test_error(&self, forecast: impl Fn(usize, usize) -> Vec<f32>) -> f64 {
         let (mut truth, mut predicted, mut weights) = (Vec::new(), Vec::new(), Vec::new());
-        for window in 0..self.test_windows {
-            for (series, values) in forecast(window)?.into_iter().enumerate() {
+        for series in 0..self.panel.n_series() {
+            for window in 0..self.test_windows {
                 let rows = self.target_rows(series, window);
                 truth.extend_from_slice(&self.panel.series_y(series)[rows.clone()]);
                 match self.panel.series_mask(series) {
@@ -261,10 +263,10 @@ impl DataSet {
                     }
                     None => weights.extend(rows.map(|_| 1.0)),
                 }
-                predicted.extend(values);
+                predicted.extend(forecast(series, window));
             }
         }
-        Ok(metrics::mae(&truth, &predicted, Some(&weights)))
+        metrics::mae(&truth, &predicted, Some(&weights))
     }
 
     /// The rows of a series that a test window forecasts; windows are counted from the earliest.
@@ -284,14 +286,7 @@ impl DataSet {
     /// The test error of the seasonal naive forecast.
     #[must_use]
     pub fn naive_error(&self) -> f64 {
-        let forecasts = |window| {
-            let series = 0..self.panel.n_series();
-            Ok::<_, std::convert::Infallible>(series.map(|s| self.naive(s, window)).collect())
-        };
-        match self.test_error(forecasts) {
-            Ok(error) => error,
-            Err(never) => match never {},
-        }
+        self.test_error(|series, window| self.naive(series, window))
     }
 
     /// Time stamps, values and forecasts of the last test window of a series, with some rows before it.
@@ -299,7 +294,7 @@ impl DataSet {
     pub fn example(&self, series: usize, forecast: &[f32]) -> crate::report::ForecastExample {
         let last = self.test_windows - 1;
         let rows = self.target_rows(series, last);
-        let context = (3 * self.horizon).min(rows.start);
+        let context = (2 * self.horizon).min(rows.start);
         let shown = rows.start - context..rows.end;
         let mask = self.panel.series_mask(series);
         let y = self.panel.series_y(series);
@@ -380,11 +375,9 @@ mod tests {
         // The series repeats every day, so the naive forecast is right.
         assert_eq!(set.naive_error(), 0.0);
         let example = set.example(1, &[1.0; 6]);
-        assert_eq!((example.actual.len(), example.naive.len()), (24, 6));
+        assert_eq!((example.actual.len(), example.naive.len()), (18, 6));
         assert_eq!(example.ds.last().unwrap(), "2020-01-10 23:00:00");
-        let zero = set
-            .test_error(|_| Ok::<_, ()>(vec![vec![0.0; 6]; 2]))
-            .unwrap();
+        let zero = set.test_error(|_, _| vec![0.0; 6]);
         assert_eq!(zero, 11.5, "the mean of 0 to 23");
         std::fs::remove_file(path).unwrap();
     }

@@ -40,6 +40,26 @@ pub fn significant(x: f64) -> String {
     format!("{x:.decimals$}")
 }
 
+/// Text with line breaks between words, so that no line is longer than `width` unless a word is.
+#[must_use]
+pub fn wrapped(text: &str, width: usize) -> String {
+    let mut out = String::new();
+    let mut column = 0;
+    for word in text.split_whitespace() {
+        let len = word.chars().count();
+        if column > 0 && column + 1 + len > width {
+            out.push('\n');
+            column = 0;
+        } else if column > 0 {
+            out.push(' ');
+            column += 1;
+        }
+        out += word;
+        column += len;
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,5 +81,12 @@ mod tests {
         ];
         assert_eq!(shown, wanted);
         assert_eq!(significant(f64::NAN), "NaN");
+    }
+
+    #[test]
+    fn lines_break_between_words() {
+        assert_eq!(wrapped("one two three", 7), "one two\nthree");
+        assert_eq!(wrapped("extraordinary x", 5), "extraordinary\nx");
+        assert_eq!(wrapped("", 5), "");
     }
 }

@@ -7,7 +7,7 @@ mod format;
 mod markdown;
 mod table;
 
-pub use format::{count, significant};
+pub use format::{count, significant, wrapped};
 pub use markdown::markdown;
 pub use table::terminal_table;
 

@@ -24,6 +24,8 @@ const TITLE: f64 = 30.0;
 const BELOW: f64 = 34.0;
 /// Above each section, for its heading and legend.
 const HEADING: f64 = 62.0;
+/// How far beyond what happened the axis follows a forecast, in shares of the range of what happened.
+const ASTRAY: f64 = 0.4;
 const WIDTH: f64 = LEFT + COLUMNS as f64 * PANEL.0 + (COLUMNS - 1) as f64 * GAP + RIGHT;
 
 const STYLE: &str = "
@@ -106,17 +108,32 @@ fn section(workload: &Workload, top: f64) -> String {
     out
 }
 
-/// The axis of values that holds everything a workload's panels show.
+/// The axis of values that holds what happened in a workload's panels, and forecasts that are not far from it.
+///
+/// One forecast that has gone astray must not flatten all the others; its line is cut at the panel's edge.
 fn value_axis(workload: &Workload) -> Axis {
-    let shown = workload.results.iter().flat_map(|result| {
-        let example = &result.forecast;
-        let actual = example.actual.iter().flatten();
-        actual
-            .chain(&example.forecast)
-            .chain(&example.naive)
-            .copied()
-    });
-    Axis::around(shown.filter(|x| x.is_finite()))
+    let examples = || workload.results.iter().map(|result| &result.forecast);
+    let finite = |x: &f64| x.is_finite();
+    let truth: Vec<f64> = examples()
+        .flat_map(|example| example.actual.iter().flatten().chain(&example.naive))
+        .copied()
+        .filter(finite)
+        .collect();
+    let low = truth.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = truth.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let room = ASTRAY * (high - low);
+    let forecasts = examples()
+        .flat_map(|example| &example.forecast)
+        .copied()
+        .filter(finite)
+        .map(|x| {
+            if truth.is_empty() {
+                x
+            } else {
+                x.clamp(low - room, high + room)
+            }
+        });
+    Axis::around(truth.iter().copied().chain(forecasts))
 }
 
 fn panel(
@@ -164,7 +181,15 @@ fn panel(
         "<rect class=\"frame\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{:.1}\"/>\n",
         PANEL.0, PANEL.1
     );
-    out += &lines(example, cut, &place);
+    // Unique in the file: no two panels share a corner.
+    let clip = format!("clip-{left:.0}-{top:.0}");
+    out += &format!(
+        "<clipPath id=\"{clip}\"><rect x=\"{left:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{:.1}\"/></clipPath>\n\
+         <g clip-path=\"url(#{clip})\">\n{}</g>\n",
+        PANEL.0,
+        PANEL.1,
+        lines(example, cut, &place)
+    );
     out += &text(left, top - 9.0, "title", "start", &result.model);
     let errors = format!(
         "MAE {} (naive {})",
@@ -296,6 +321,9 @@ mod tests {
         for value in [1.0, 5.0] {
             assert!((0.0..=1.0).contains(&axis.place(value)));
         }
+        let mut astray = report.clone();
+        astray.workloads[0].results[0].forecast.forecast[0] = -1e6;
+        assert!(value_axis(&astray.workloads[0]).place(5.0) > 0.5);
         let nothing = forecasts(&[]);
         assert!(nothing.contains("</svg>"));
     }

@@ -1,0 +1,233 @@
+//! Measures the same work as the scripts in `benches/peers/neuralforecast`, for a comparison line by line: time and peak
+//! memory of training steps on ETTh1, and the 30-window error after training. Prints one line of JSON for each result.
+//!
+//! ```text
+//! etth1 step MODEL [--steps N] [--warmup N] [--threads N] [--simd LEVEL] [--data FILE]
+//! etth1 phases MODEL [--steps N] [--threads N] [--simd LEVEL] [--data FILE]
+//! etth1 mae30 [MODEL ...] [--steps N] [--seeds N] [--threads N] [--data FILE]
+//! ```
+
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use nd_bench::machine::{Machine, peak_memory_mib};
+use nd_bench::phases;
+use nd_bench::statistics::Measure;
+use nd_core::{RunOptions, SimdLevel};
+use nd_data::Panel;
+use nd_data::csv::{CsvOptions, read_csv};
+use nd_models::train::{Control, Progress};
+use nd_models::{FitHooks, Forecaster, ModelDims, ZOO};
+use serde_json::json;
+
+const HORIZON: usize = 24;
+const INPUT_SIZE: usize = 96;
+const HELD_OUT: usize = 720;
+
+/// Steps after which the peer's error was recorded, model by model.
+const STEPS: [(&str, u64); 7] = [
+    ("NLinear", 100),
+    ("DLinear", 100),
+    ("MLP", 100),
+    ("NBEATS", 100),
+    ("NHITS", 93),
+    ("LSTM", 80),
+    ("PatchTST", 23),
+];
+
+struct Arguments {
+    command: String,
+    models: Vec<String>,
+    steps: Option<u64>,
+    warmup: u64,
+    seeds: u64,
+    options: RunOptions,
+    data: PathBuf,
+}
+
+fn parse() -> Result<Arguments, String> {
+    use lexopt::prelude::{Long, Value, ValueExt};
+    let mut parser = lexopt::Parser::from_env();
+    let mut found = Arguments {
+        command: String::new(),
+        models: Vec::new(),
+        steps: None,
+        warmup: 5,
+        seeds: 1,
+        options: RunOptions::default(),
+        data: PathBuf::from("../shared/data/ETTh1.csv"),
+    };
+    let text = |error: lexopt::Error| error.to_string();
+    while let Some(argument) = parser.next().map_err(text)? {
+        match argument {
+            Value(word) if found.command.is_empty() => {
+                found.command = word.string().map_err(text)?;
+            }
+            Value(word) => found.models.push(word.string().map_err(text)?),
+            Long(name) => {
+                let name = name.to_owned();
+                let value = parser.value().map_err(text)?;
+                match name.as_str() {
+                    "steps" => found.steps = Some(value.parse().map_err(text)?),
+                    "warmup" => found.warmup = value.parse().map_err(text)?,
+                    "seeds" => found.seeds = value.parse().map_err(text)?,
+                    "threads" => found.options.threads = Some(value.parse().map_err(text)?),
+                    "simd" => {
+                        let level = value.parse::<SimdLevel>().map_err(text)?;
+                        found.options.simd = level.require().map_err(|error| error.to_string())?;
+                    }
+                    "data" => found.data = value.into(),
+                    _ => return Err(format!("there is no option --{name}")),
+                }
+            }
+            other => return Err(text(other.unexpected())),
+        }
+    }
+    if found.models.is_empty() {
+        found.models = STEPS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    }
+    Ok(found)
+}
+
+fn main() -> ExitCode {
+    match parse().and_then(|arguments| run(&arguments)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("etth1: {message}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), String> {
+    let panel: Panel<f32> = read_csv(&arguments.data, &CsvOptions::wide("date"))
+        .map_err(|error| format!("{error}; give the place of ETTh1.csv with --data"))?;
+    match arguments.command.as_str() {
+        "step" => arguments
+            .models
+            .iter()
+            .try_for_each(|model| step(arguments, model, &panel)),
+        "mae30" => (1..=arguments.seeds).try_for_each(|seed| {
+            arguments
+                .models
+                .iter()
+                .try_for_each(|model| mae30(arguments, model, seed, &panel))
+        }),
+        "phases" => arguments.models.iter().try_for_each(|model| {
+            let dims = ModelDims::univariate(INPUT_SIZE, HORIZON);
+            let steps = arguments.steps.unwrap_or(50) as usize;
+            let found = phases::measure(model, &panel, &dims, arguments.options, steps)?;
+            println!("{}", json!(found));
+            Ok(())
+        }),
+        other => Err(format!(
+            "there is no command {other:?}; use step, phases or mae30"
+        )),
+    }
+}
+
+fn forecaster(arguments: &Arguments, model: &str, steps: u64) -> Result<Forecaster, String> {
+    let forecaster = Forecaster::new(model, INPUT_SIZE, HORIZON).map_err(|e| e.to_string())?;
+    let mut forecaster = forecaster.with_options(arguments.options);
+    forecaster.config_mut().train.max_steps = steps;
+    Ok(forecaster)
+}
+
+fn step(arguments: &Arguments, model: &str, panel: &Panel<f32>) -> Result<(), String> {
+    let steps = arguments.steps.unwrap_or(50);
+    let forecaster = forecaster(arguments, model, arguments.warmup + steps)?;
+    let mut marks: Vec<Duration> = vec![Duration::ZERO];
+    let mut watch = |progress: &Progress| {
+        marks.push(progress.elapsed);
+        Control::Continue
+    };
+    let hooks = FitHooks {
+        progress: Some(&mut watch),
+        ..FitHooks::default()
+    };
+    forecaster
+        .fit_with(&panel.without_last(HELD_OUT), hooks)
+        .map_err(|e| e.to_string())?;
+    let peak = peak_memory_mib();
+    let times: Vec<f64> = marks[arguments.warmup as usize..]
+        .windows(2)
+        .map(|pair| (pair[1] - pair[0]).as_secs_f64() * 1e3)
+        .collect();
+    let measure = Measure::of(&times, "ms").ok_or("no step was timed: give --steps 1 or more")?;
+    let threads = arguments
+        .options
+        .threads
+        .unwrap_or_else(nd_bench::machine::cores);
+    println!(
+        "{}",
+        json!({
+            "model": model,
+            "threads": threads,
+            "warmup_steps": arguments.warmup,
+            "steps": times.len(),
+            "ms_per_step_median": measure.median,
+            "ms_per_step_min": measure.min,
+            "peak_rss_mb": peak,
+            "machine": Machine::detect(arguments.options.simd, threads),
+        })
+    );
+    Ok(())
+}
+
+/// The mean absolute error of 30 windows of all series, each divided by the standard deviation of its training part.
+fn mae30(arguments: &Arguments, model: &str, seed: u64, panel: &Panel<f32>) -> Result<(), String> {
+    let known = STEPS
+        .iter()
+        .find(|(name, _)| *name == model)
+        .map(|(_, steps)| *steps);
+    let steps = arguments.steps.or(known).ok_or_else(|| {
+        let names: Vec<&str> = ZOO.iter().map(|entry| entry.name).collect();
+        format!("{model} has no recorded number of steps: give --steps, or one of {names:?}")
+    })?;
+    let mut forecaster = forecaster(arguments, model, steps)?;
+    forecaster.config_mut().train.seed = seed;
+    let training = panel.without_last(HELD_OUT);
+    let fitted = forecaster.fit(&training).map_err(|e| e.to_string())?;
+    let forecast = fitted
+        .back_test(panel, HELD_OUT, HORIZON)
+        .map_err(|e| e.to_string())?;
+    let windows = panel.n_series() * HELD_OUT / HORIZON;
+    if forecast.series.len() != windows {
+        return Err(format!(
+            "expected {windows} windows, found {}",
+            forecast.series.len()
+        ));
+    }
+    let mut total = 0.0;
+    for window in &forecast.series {
+        let series = panel
+            .series_index(&window.unique_id)
+            .map_err(|e| e.to_string())?;
+        let errors = window
+            .values
+            .iter()
+            .zip(&window.y)
+            .map(|(f, y)| f64::from((f - y).abs()));
+        total += errors.sum::<f64>() / population_std(training.series_y(series));
+    }
+    let mae = total / (windows * HORIZON) as f64;
+    println!(
+        "{}",
+        json!({ "model": model, "steps": steps, "seed": seed, "mae30": mae })
+    );
+    Ok(())
+}
+
+fn population_std(values: &[f32]) -> f64 {
+    let n = values.len() as f64;
+    let mean = values.iter().map(|&x| f64::from(x)).sum::<f64>() / n;
+    (values
+        .iter()
+        .map(|&x| (f64::from(x) - mean).powi(2))
+        .sum::<f64>()
+        / n)
+        .sqrt()
+}

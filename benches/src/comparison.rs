@@ -1,0 +1,199 @@
+//! The baseline against the optimised run, in turns.
+//!
+//! Both sides take the same training step: same network, weights to begin with, windows, loss and optimizer. The
+//! baseline runs it at [`SimdLevel::Scalar`] on one thread, the other side as the request says. They take turns within
+//! one process, so that a machine that slows down slows both, and the ratio of each turn is kept.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use nd_amp::TrainStep;
+use nd_core::autograd::Params;
+use nd_core::{Batch, Objective, RunOptions, SimdLevel, Threads, TrainState};
+use nd_data::{Exogenous, PanelWindows, WindowConfig, WindowSet};
+use nd_models::Fitted;
+use nd_models::train::gather::gather;
+use nd_models::train::sampler::Sampler;
+
+use crate::measure::options;
+use crate::progress::Progress;
+use crate::report::Speedup;
+use crate::request::Request;
+use crate::statistics::Measure;
+use crate::workloads::DataSet;
+
+/// What the baseline is; stands beneath every table.
+pub const BASELINE: &str = "the same network, weights, windows, loss and optimizer, hence the same algorithm, as \
+textbook loops over slices with std's scalar functions, without explicit SIMD, on one thread (SimdLevel::Scalar), \
+compiled with the same release profile. A matrix product is the textbook triple loop over rows, columns and their sum, \
+which walks one operand down its columns; simple code in another order can be faster. It is this library with its \
+kernels turned off, not another library. Both sides take turns in one process; the ratio is the median over the turns. \
+The baseline is slow, so turns are few (3 to 15), and a step has fewer windows than in training where it would take \
+longer than about 2 s; report.json has both numbers.";
+
+/// Turns at least, and at most.
+const TURNS: std::ops::RangeInclusive<usize> = 3..=15;
+/// Seconds of turns after which no further one begins, once there are enough.
+const ENOUGH: f64 = 5.0;
+/// Seconds that a step of the baseline should not exceed.
+const LONGEST_STEP: f64 = 2.0;
+/// Windows of the step that the time of a baseline step is estimated from.
+const TRIAL_WINDOWS: usize = 32;
+
+/// One side: options, and everything that its steps change.
+struct Side {
+    options: RunOptions,
+    threads: Threads,
+    step: TrainStep<f32>,
+    params: Arc<Params<f32>>,
+    state: TrainState<f32>,
+    batch: Batch<f32>,
+    sampler: Sampler,
+}
+
+/// What both sides share.
+struct Shared<'a> {
+    objective: Objective<'a, f32>,
+    source: PanelWindows<'a, f32>,
+    series_per_step: usize,
+    learning_rate: f64,
+}
+
+impl Side {
+    fn new(fitted: &Fitted, options: RunOptions) -> Result<Self, String> {
+        let train = &fitted.config().train;
+        let layout = fitted.network().layout();
+        let source_layout = nd_core::BatchLayout::default();
+        Ok(Self {
+            options,
+            threads: Threads::new(options.threads).map_err(|error| error.to_string())?,
+            step: TrainStep::new(train.optimizer, train.clip),
+            params: Arc::new(fitted.params().clone()),
+            state: TrainState::new(layout, train.seed, train.optimizer.moments()),
+            batch: Batch::new(source_layout),
+            sampler: Sampler::default(),
+        })
+    }
+
+    /// Takes one step and returns its time in seconds: sampling, gathering, forward, backward, optimizer.
+    fn step(&mut self, shared: &Shared<'_>, windows: usize) -> Result<f64, String> {
+        let Self {
+            options,
+            threads,
+            step,
+            params,
+            state,
+            batch,
+            sampler,
+        } = self;
+        let parallel = threads.count() > 1;
+        threads.install(|| {
+            let start = Instant::now();
+            let drawn = sampler.draw(
+                &shared.source,
+                &mut state.sampler,
+                shared.series_per_step,
+                Some(windows),
+            );
+            gather(&shared.source, drawn, batch, parallel);
+            step.run(
+                shared.objective,
+                params,
+                state,
+                batch,
+                *options,
+                shared.learning_rate,
+            )
+            .map_err(|error| error.to_string())?;
+            Ok(start.elapsed().as_secs_f64())
+        })
+    }
+}
+
+/// Measures both sides in turns; `None` when the optimised run is the baseline itself.
+///
+/// # Errors
+/// A step that cannot be taken.
+pub fn compare(
+    fitted: &Fitted,
+    set: &DataSet,
+    request: &Request,
+    label: &str,
+) -> Result<Option<Speedup>, String> {
+    let optimised = options(request)?;
+    let baseline = RunOptions {
+        simd: SimdLevel::Scalar,
+        threads: Some(1),
+        ..optimised
+    };
+    if optimised == baseline {
+        return Ok(None);
+    }
+    let config = fitted.config();
+    let loss = config
+        .loss
+        .build(config.horizon)
+        .map_err(|error| error.to_string())?;
+    let train = set.until(set.test_rows());
+    let windows = WindowConfig::new(config.input_size, config.horizon);
+    let source = PanelWindows::new(&train, &windows, WindowSet::Train, &Exogenous::default());
+    let shared = Shared {
+        objective: Objective {
+            network: fitted.network(),
+            loss: &*loss,
+        },
+        source: source
+            .map_err(|error| error.to_string())?
+            .with_scaler(config.scaler),
+        series_per_step: config.train.batch_size,
+        learning_rate: config.train.learning_rate,
+    };
+    let mut sides = [Side::new(fitted, baseline)?, Side::new(fitted, optimised)?];
+    let wanted = set.windows_per_step;
+    let trial = sides[0].step(&shared, TRIAL_WINDOWS.min(wanted))?;
+    let affordable = (LONGEST_STEP / trial * TRIAL_WINDOWS as f64) as usize;
+    let windows = wanted
+        .min(affordable.next_power_of_two() / 2)
+        .max(TRIAL_WINDOWS.min(wanted));
+    // Neither side is measured while it asks for memory.
+    for _ in 0..2 {
+        sides[1].step(&shared, windows)?;
+    }
+    sides[0].step(&shared, windows)?;
+
+    let mut lines = Progress::begin(format!("{label}, turns against the baseline"));
+    let (least, most) = if request.quick {
+        (1, 1)
+    } else {
+        (*TURNS.start(), *TURNS.end())
+    };
+    let (mut slow, mut fast, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let start = Instant::now();
+    while ratios.len() < least || (ratios.len() < most && start.elapsed().as_secs_f64() < ENOUGH) {
+        let (b, o) = (
+            sides[0].step(&shared, windows)?,
+            sides[1].step(&shared, windows)?,
+        );
+        slow.push(b * 1e3);
+        fast.push(o * 1e3);
+        ratios.push(b / o);
+        lines.step(ratios.len(), most, "");
+    }
+    let speedup = Measure::of(&ratios, "x")
+        .zip(Measure::of(&slow, "ms"))
+        .zip(Measure::of(&fast, "ms"))
+        .map(|((ratio, baseline), optimised)| Speedup {
+            ratio,
+            baseline,
+            optimised,
+            windows,
+        });
+    if let Some(speedup) = &speedup {
+        lines.finish(&format!(
+            "{:.1}x over {} turns",
+            speedup.ratio.median,
+            ratios.len()
+        ));
+    }
+    Ok(speedup)
+}

@@ -1,0 +1,26 @@
+//! Documents say what the code has.
+
+use nd_models::zoo::ZOO;
+
+const README: &str = include_str!("../../README.md");
+const PERFORMANCE: &str = include_str!("../../docs/performance.md");
+
+#[test]
+fn the_readme_lists_every_model_and_no_other() {
+    let table = README
+        .split("## Models")
+        .nth(1)
+        .expect("the README has a section on models");
+    let rows = table.lines().filter(|line| line.starts_with("| ")).skip(1);
+    let listed: Vec<&str> = rows
+        .map(|row| row[2..].split(' ').next().unwrap_or(""))
+        .collect();
+    let known: Vec<&str> = ZOO.iter().map(|entry| entry.name).collect();
+    assert_eq!(listed, known);
+}
+
+#[test]
+fn the_schema_of_the_report_is_described() {
+    let version = nd_bench::report::SCHEMA_VERSION;
+    assert!(PERFORMANCE.contains(&format!("| `schema_version` | {version};")));
+}
