@@ -166,15 +166,15 @@ impl<R: SimdReal> Op<R> for ScoresOp<R> {
         let (q, k) = (step.value(self.q), step.value(self.k));
         let channels = shape.heads * shape.head_dim;
         let (q, k) = (
-            Tokens::contiguous(&*q, channels),
-            Tokens::contiguous(&*k, channels),
+            Tokens::contiguous(&q, channels),
+            Tokens::contiguous(&k, channels),
         );
         let mut dq = step.grad(self.q);
         if self.same {
             // One gradient, which cannot be lent twice at once.
             let to = dq.as_mut().map(|dq| GradMut {
                 accumulate: dq.accumulate,
-                values: &mut **dq,
+                values: dq,
             });
             self.plan.scores_backward(step.dy(), q, k, to, None);
             drop(dq.take());
@@ -182,11 +182,11 @@ impl<R: SimdReal> Op<R> for ScoresOp<R> {
         let mut dk = step.grad(self.k);
         let dq = dq.as_mut().map(|dq| GradMut {
             accumulate: dq.accumulate,
-            values: &mut **dq,
+            values: dq,
         });
         let dk = dk.as_mut().map(|dk| GradMut {
             accumulate: dk.accumulate,
-            values: &mut **dk,
+            values: dk,
         });
         self.plan.scores_backward(step.dy(), q, k, dq, dk);
         if let Some(residual) = self.residual {
@@ -223,7 +223,7 @@ impl<R: SimdReal> Op<R> for ValuesOp<R> {
         let dscores = match (&mut dscores, &mut unwanted) {
             (Some(grad), _) => GradMut {
                 accumulate: grad.accumulate,
-                values: &mut **grad,
+                values: grad,
             },
             (None, Some(unwanted)) => GradMut {
                 accumulate: Accumulate::Write,
@@ -233,7 +233,7 @@ impl<R: SimdReal> Op<R> for ValuesOp<R> {
         };
         let dv = dv.as_mut().map(|dv| GradMut {
             accumulate: dv.accumulate,
-            values: &mut **dv,
+            values: dv,
         });
         self.plan.values_backward(
             step.dy(),
