@@ -100,8 +100,7 @@ fn half_precision_saves_the_argument_of_the_activation_in_half() {
         let (x, root) = (x.id(), y.id());
         let dy = tape.pool().take_copy(&[1.0; 64]);
         tape.backward(root, dy, None);
-        let gradient = tape.gradient(x).expect("a variable").to_vec();
-        gradient
+        tape.gradient(x).expect("a variable").to_vec()
     };
     let (full, half) = (run(nd_core::Precision::F32), run(nd_core::Precision::Bf16));
     assert_close("gradient", &half, &full, 0.05, 0.05);
