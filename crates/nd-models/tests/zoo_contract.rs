@@ -316,7 +316,8 @@ fn every_input_is_looked_at() {
         let mut one = instance(entry, &still(&small(entry)), LossKind::Mae, 2);
         one.batch.insample_mask.fill(1.0);
         let before = one.forecast(Mode::Infer, 0, 0..2);
-        let fields: [fn(&mut Batch<f64>) -> &mut Vec<f64>; 4] = [
+        type Field = fn(&mut Batch<f64>) -> &mut Vec<f64>;
+        let fields: [Field; 4] = [
             |batch| &mut batch.insample_y,
             |batch| &mut batch.hist_exog,
             |batch| &mut batch.futr_exog,

@@ -88,7 +88,7 @@ fn mutated_headers_never_panic() {
         for _ in 0..=below(&mut random, 3) {
             mutate(&mut random, &mut text);
         }
-        match signed(&text, &data).filter(|_| random.next_u32() % 2 == 0) {
+        match signed(&text, &data).filter(|_| random.next_u32().is_multiple_of(2)) {
             Some(file) => match load(file, &layout) {
                 Ok(_) => accepted += 1,
                 Err(_) => refused += 1,
