@@ -1,7 +1,7 @@
 //! The number types of the workspace.
 //!
 //! Two kinds of type appear in every crate. An [`Element`] can be *stored* in a tensor: `f32`, `f64`,
-//! [`bf16`] and [`f16`]. A [`Real`] can also be *computed with*: `f32` and `f64`. Sixteen-bit values are widened to
+//! [`bf16`] and [`struct@f16`]. A [`Real`] can also be *computed with*: `f32` and `f64`. Sixteen-bit values are widened to
 //! a `Real` before any arithmetic, because ordinary CPUs have no arithmetic for them (bf16 dot products excepted,
 //! which live inside the matrix product).
 

@@ -6,7 +6,7 @@
 //!
 //! * [`dispatch`](mod@dispatch), [`lanes`], [`map`]: from a level to vector code; what a new kernel is written with.
 //! * [`math`]: elementary functions, one vector in and one out, each with its error bound.
-//! * [`reference`]: what every kernel computes, as plain loops in f64; the specification that tests compare with.
+//! * [`mod@reference`]: what every kernel computes, as plain loops in f64; the specification that tests compare with.
 //! * [`ops`]: the kernels as ops on the tape. `use nd_simd::ops::prelude::*`.
 //! * everything else: the kernels, one concept a module.
 //!

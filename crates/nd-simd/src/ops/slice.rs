@@ -10,7 +10,7 @@ use crate::gather::{gather_rows_backward, gather_rows_forward, read_range, write
 use crate::lanes::SimdReal;
 use crate::pool::Axis;
 
-/// Values that [`concat`] joins at most; more are joined in two steps.
+/// Values that [`concat()`] joins at most; more are joined in two steps.
 pub const MAX_PARTS: usize = 12;
 
 /// Ranges and rows on the tape.
