@@ -111,6 +111,57 @@ impl Optimizer {
         }
     }
 
+    /// Checks the constants: decays of moments in `[0, 1)`, all others finite and not negative.
+    ///
+    /// # Errors
+    /// The constant, its value and what it must be.
+    pub fn validate(&self) -> Result<(), (&'static str, f64, &'static str)> {
+        let (decays, others) = match *self {
+            Self::Adam {
+                beta1,
+                beta2,
+                eps,
+                weight_decay,
+            }
+            | Self::AdamW {
+                beta1,
+                beta2,
+                eps,
+                weight_decay,
+            } => (
+                [("beta1", beta1), ("beta2", beta2)],
+                [("eps", eps), ("weight_decay", weight_decay)],
+            ),
+            Self::Sgd {
+                momentum,
+                weight_decay,
+                ..
+            } => (
+                [("momentum", momentum); 2],
+                [("weight_decay", weight_decay); 2],
+            ),
+            Self::RmsProp {
+                alpha,
+                eps,
+                weight_decay,
+            } => (
+                [("alpha", alpha); 2],
+                [("eps", eps), ("weight_decay", weight_decay)],
+            ),
+        };
+        for (name, value) in decays {
+            if !(0.0..1.0).contains(&value) {
+                return Err((name, value, "it must be at least 0 and below 1"));
+            }
+        }
+        for (name, value) in others {
+            if !(value >= 0.0 && value.is_finite()) {
+                return Err((name, value, "it must be finite and not negative"));
+            }
+        }
+        Ok(())
+    }
+
     fn decay(&self) -> f64 {
         match *self {
             Self::Adam { weight_decay, .. }

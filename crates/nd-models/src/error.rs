@@ -67,6 +67,32 @@ pub enum ModelError {
         /// The file.
         path: PathBuf,
     },
+    /// A run to be resumed was made on other data, or its state is not that of these settings.
+    #[error(
+        "{}: the state of this run does not fit {series} series and these settings: resume it on the data it was trained on",
+        path.display()
+    )]
+    OtherRun {
+        /// The file.
+        path: PathBuf,
+        /// Series of the data.
+        series: usize,
+    },
+    /// Validation data without a single observed target.
+    #[error(
+        "the validation windows have no observed target: give a larger val_size, or 0 for no validation"
+    )]
+    NoValidationTargets,
+    /// Weights that are infinite or NaN after the last step.
+    #[error(
+        "after {step} steps the parameter {parameter} is not finite: lower the learning rate, or clip the gradient"
+    )]
+    Weights {
+        /// Steps taken.
+        step: u64,
+        /// The first bad parameter.
+        parameter: String,
+    },
     /// A file with parameters alone, where a run to be resumed was expected.
     #[error(
         "{}: the file has the parameters of a model but not the state of its training: it can predict, not be resumed",

@@ -9,8 +9,8 @@ use nd_data::{TimeStyle, Timestamp};
 pub struct SeriesForecast {
     /// The series.
     pub unique_id: String,
-    /// The last time that the model saw; `None` when it saw nothing but padding.
-    pub cutoff: Option<Timestamp>,
+    /// The last time that the model saw.
+    pub cutoff: Timestamp,
     /// The times that are forecast, `[h]`.
     pub ds: Vec<Timestamp>,
     /// The forecasts, `[h, Q]`: a row for each time, a column for each output.
@@ -76,11 +76,7 @@ impl Forecast {
                 csv.write_field(&series.unique_id)?;
                 csv.write_field(self.style.format(*ds))?;
                 if back_test {
-                    csv.write_field(
-                        series
-                            .cutoff
-                            .map_or(String::new(), |cutoff| self.style.format(cutoff)),
-                    )?;
+                    csv.write_field(self.style.format(series.cutoff))?;
                     let y = series.y.get(t).filter(|y| !y.is_nan());
                     csv.write_field(y.map_or(String::new(), ToString::to_string))?;
                 }

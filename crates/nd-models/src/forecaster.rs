@@ -265,7 +265,7 @@ impl Forecaster {
                     TrainState::new(layout, seed, moments),
                 )
             }
-            Some(path) => self.read_run(path, layout)?,
+            Some(path) => self.read_run(path, layout, train.groups())?,
         };
         let mut params = Arc::new(params);
         let trainer = Trainer {
@@ -307,12 +307,16 @@ impl Forecaster {
         &self,
         path: &Path,
         layout: &Arc<nd_core::autograd::ParamLayout>,
+        groups: usize,
     ) -> Result<(Params<f32>, TrainState<f32>), ModelError> {
         let raw = checkpoint::read(path)?;
         let found = parse_config(path, raw.config())?;
-        // More steps may be asked of a resumed run; all else must be as it was.
+        // More steps may be asked of a resumed run unless the learning rate depends on their number; all else must be as
+        // it was.
         let mut expected = self.config.clone();
-        expected.train.max_steps = found.train.max_steps;
+        if expected.train.num_lr_decays == 0 {
+            expected.train.max_steps = found.train.max_steps;
+        }
         if found != expected {
             return Err(ModelError::OtherConfiguration {
                 path: path.to_owned(),
@@ -320,9 +324,21 @@ impl Forecaster {
         }
         let params = raw.params(layout)?;
         let state = raw.state(layout)?;
-        let state = state.ok_or_else(|| ModelError::NoTrainState {
+        let state: TrainState<f32> = state.ok_or_else(|| ModelError::NoTrainState {
             path: path.to_owned(),
         })?;
+        let mut epoch = state.sampler.epoch.clone();
+        epoch.sort_unstable();
+        epoch.dedup();
+        let fits = epoch.len() == state.sampler.epoch.len()
+            && epoch.last().is_none_or(|&group| (group as usize) < groups)
+            && state.moments.len() == self.config.train.optimizer.moments();
+        if !fits {
+            return Err(ModelError::OtherRun {
+                path: path.to_owned(),
+                series: groups,
+            });
+        }
         Ok((params, state))
     }
 }
@@ -484,11 +500,12 @@ impl Fitted {
                 .indices()
                 .first_row(index.group, index.window, index.group);
             let cutoff_row = first + self.config.input_size as i64;
-            let row = usize::try_from(cutoff_row).unwrap_or(0);
+            // A window that ends before its series begins has seen nothing but padding.
+            let Some(row) = usize::try_from(cutoff_row).ok().filter(|&row| row > 0) else {
+                continue;
+            };
             let ds = panel.ds_after(index.group, row, horizon)?;
-            let cutoff = row
-                .checked_sub(1)
-                .map(|last| panel.ds_at(index.group, last));
+            let cutoff = panel.ds_at(index.group, row - 1);
             let y = if with_observed {
                 observed(panel, index.group, row, horizon)
             } else {
@@ -531,7 +548,8 @@ impl Fitted {
         )?)
     }
 
-    /// Loads what [`Fitted::save`] wrote, or a checkpoint of a training run.
+    /// Loads what [`Fitted::save`] wrote, or a checkpoint of a training run: its best weights when it stops early, its
+    /// last ones otherwise.
     ///
     /// # Errors
     /// A file that cannot be read, is damaged, or does not describe a model of this version.
@@ -540,7 +558,16 @@ impl Fitted {
         let raw = checkpoint::read(path)?;
         let config = parse_config(path, raw.config())?;
         let parts = Parts::new(&config)?;
-        let params = Arc::new(raw.params(parts.network.layout())?);
+        let layout = parts.network.layout();
+        let mut params: Params<f32> = raw.params(layout)?;
+        // A run with early stopping ends with its best weights, not with its last ones.
+        if config.train.early_stop_patience.is_some()
+            && let Some(state) = raw.state::<f32>(layout)?
+            && let Some(best) = state.early_stopping.best
+        {
+            params.flat_mut().copy_from_slice(&best.flat);
+        }
+        let params = Arc::new(params);
         Ok(Self {
             config,
             options: RunOptions::default(),

@@ -351,6 +351,11 @@ mod tests {
                 "decoder_layers is 0",
             ),
             (
+                r#"{"model":"LSTM","recurrent":true}"#,
+                dims,
+                "leave it false",
+            ),
+            (
                 r#"{"model":"PatchTST","n_heads":5}"#,
                 dims,
                 "multiple of n_heads",

@@ -69,38 +69,47 @@ fn quantiles_have_columns_of_their_own() {
     assert_eq!(text.lines().count(), 1 + 4 * 6);
 }
 
-/// A model that learned to copy the last value forecasts a constant series exactly, whatever its units.
+/// Scaled windows of `a y + b` are those of `y`, so training is the same and forecasts differ by the same map.
 #[test]
 fn forecasts_are_in_the_units_of_the_data() {
-    let constant = |id: &str, level: f32| Series::numbered(id, vec![level; 80]);
-    let panel = PanelBuilder::new()
-        .series(constant("a", 1e6))
-        .series(constant("b", -3.0))
-        .build()
-        .expect("a panel");
+    let wave = |t: usize| (t as f32 * 0.7).sin() + 0.3 * (t as f32 * 0.11).cos();
+    let forecast = |entry: &nd_models::ZooEntry, scaler, a: f32, b: f32| {
+        let y = (0..200).map(|t| a * wave(t) + b).collect();
+        let panel = PanelBuilder::new()
+            .series(Series::numbered("s", y))
+            .build()
+            .expect("a panel");
+        let mut forecaster = quick(entry.name);
+        forecaster.config_mut().scaler = scaler;
+        let fitted = forecaster.fit(&panel).expect("a fit");
+        fitted.predict(&panel).expect("a forecast").series[0]
+            .values
+            .clone()
+    };
     for entry in ZOO
         .iter()
         .filter(|entry| ["NLinear", "NHITS"].contains(&entry.name))
     {
-        let mut forecaster = quick(entry.name);
-        forecaster.config_mut().scaler = nd_data::WindowScaler::Standard;
-        let forecast = forecaster
-            .fit(&panel)
-            .expect("a fit")
-            .predict(&panel)
-            .expect("a forecast");
-        for (series, level) in forecast.series.iter().zip([1e6f32, -3.0]) {
-            let worst = series
-                .values
-                .iter()
-                .map(|v| (v - level).abs())
-                .fold(0.0, f32::max);
+        for scaler in [
+            nd_data::WindowScaler::Standard,
+            nd_data::WindowScaler::Robust,
+        ] {
+            let plain = forecast(entry, scaler, 1.0, 0.0);
             assert!(
-                worst <= 2.0 + level.abs() * 1e-3,
-                "{}: {:?}",
-                entry.name,
-                series.values
+                plain.iter().any(|v| (v - plain[0]).abs() > 0.05),
+                "{plain:?}"
             );
+            for (a, b) in [(1e3f32, 5e3f32), (1e-3, 0.0)] {
+                let mapped = forecast(entry, scaler, a, b);
+                for (found, v) in mapped.iter().zip(&plain) {
+                    let expected = a * v + b;
+                    assert!(
+                        (found - expected).abs() <= 0.01 * a,
+                        "{} {scaler}: {found} for {expected}",
+                        entry.name
+                    );
+                }
+            }
         }
     }
 }
@@ -116,7 +125,7 @@ fn back_tests_carry_what_was_observed() {
     let first = &forecast.series[0];
     let row = panel.series_len(0) - 24;
     assert_eq!(first.y, panel.series_y(0)[row..row + 6]);
-    assert_eq!(first.cutoff, Some(panel.ds_at(0, row - 1)));
+    assert_eq!(first.cutoff, panel.ds_at(0, row - 1));
     assert_eq!(first.ds[0], panel.ds_at(0, row));
     let mut csv = Vec::new();
     forecast.write_csv(&mut csv).expect("memory takes anything");
@@ -228,4 +237,45 @@ fn a_loss_that_is_not_finite_stops_with_its_step() {
         error.contains("step 1") && error.contains("not finite"),
         "{error}"
     );
+}
+
+#[test]
+fn windows_before_the_beginning_of_a_short_series_are_left_out() {
+    let long = (0..100).map(|t| t as f32).collect();
+    let short = (0..10).map(|t| t as f32).collect();
+    let panel = PanelBuilder::new()
+        .series(Series::numbered("long", long))
+        .series(Series::numbered("short", short))
+        .build()
+        .expect("a panel");
+    let fitted = quick("DLinear").fit(&panel).expect("a fit");
+    let forecast = fitted.back_test(&panel, 24, 6).expect("windows");
+    let of = |id: &str| {
+        forecast
+            .series
+            .iter()
+            .filter(|s| s.unique_id == id)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(of("long").len(), 4);
+    let short = of("short");
+    assert_eq!(short.len(), 1, "one window has a past");
+    assert_eq!(short[0].y, [4.0, 5.0, 6.0, 7.0, 8.0, 9.0]);
+    assert_eq!(short[0].cutoff, panel.ds_at(1, 3));
+}
+
+#[test]
+fn validation_without_observed_targets_is_refused() {
+    let mut mask = vec![true; 200];
+    mask[188..].fill(false);
+    let y = (0..200).map(|t| (t as f32).sin()).collect();
+    let series = Series::numbered("a", y).available_mask(mask);
+    let panel = PanelBuilder::new().series(series).build().expect("a panel");
+    let mut forecaster = quick("MLP");
+    forecaster.config_mut().train.val_size = 12;
+    let error = forecaster
+        .fit(&panel)
+        .expect_err("nothing to validate on")
+        .to_string();
+    assert!(error.contains("no observed target"), "{error}");
 }

@@ -170,9 +170,9 @@ impl<R: Real> GradientEngine<R> {
         let same = Arc::ptr_eq(params.layout(), layout) || params.layout() == layout;
         assert!(same, "the parameters are those of the network");
         let rows = batch.rows();
-        let plan = self.plan.unwrap_or_else(|| {
-            ShardPlan::new(objective.coupling(), rows, layout.trainable_len())
-        });
+        let plan = self
+            .plan
+            .unwrap_or_else(|| ShardPlan::new(objective.coupling(), rows, layout.trainable_len()));
         let weight = self
             .all_reduce
             .sum(objective.loss.total_weight(&batch.all()));
@@ -220,6 +220,10 @@ impl<R: Real> GradientEngine<R> {
         }
         let value = objective.loss.finish(sum, weight);
         if !value.value.is_finite() {
+            self.updates
+                .get_mut()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clear();
             return Err(NotFinite { place: None });
         }
         Ok(Gradients {
@@ -248,6 +252,8 @@ impl<R: Real> GradientEngine<R> {
         if let Some(total) = self.total.take().filter(|grads| grads.layout() == layout) {
             spare.push(total);
         }
+        // As many as could ever be needed at once, so that no step allocates; those that the schedule never takes stay
+        // untouched, and untouched zeroed memory is not resident. The last one given back is the first one taken.
         while spare.len() < shards.max(1) {
             spare.push(ParamGrads::new(layout));
         }
@@ -257,7 +263,7 @@ impl<R: Real> GradientEngine<R> {
         }
         for slot in &self.slots[..slots] {
             let mut slot = lock(slot);
-            if slot.primed != Some(largest) {
+            if slot.primed.is_none_or(|primed| largest > primed) {
                 let Partial { grads, .. } = self.run_shard(run, 0, &mut slot.tape);
                 lock(&self.spare).push(grads);
                 slot.primed = Some(largest);

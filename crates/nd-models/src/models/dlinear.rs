@@ -51,7 +51,7 @@ impl DLinear {
         dims.validate(MODEL)?;
         dims.refuse_exogenous(MODEL)?;
         let window = config.moving_avg_window;
-        if window % 2 == 0 {
+        if window.is_multiple_of(2) {
             return Err(ModelError::config(
                 MODEL,
                 "moving_avg_window",

@@ -41,6 +41,8 @@ pub struct LstmConfig {
     pub decoder_layers: usize,
     /// The activation of the decoder's hidden layers.
     pub decoder_activation: ActivationName,
+    /// Whether to forecast step after step. Only `false` can be built; see the module.
+    pub recurrent: bool,
 }
 
 impl Default for LstmConfig {
@@ -53,6 +55,7 @@ impl Default for LstmConfig {
             decoder_hidden_size: 128,
             decoder_layers: 2,
             decoder_activation: ActivationName::ReLU,
+            recurrent: false,
         }
     }
 }
@@ -86,6 +89,15 @@ impl Lstm {
             ModelError::require_positive(MODEL, field, found)?;
         }
         ModelError::require_dropout(MODEL, "encoder_dropout", config.encoder_dropout)?;
+        if config.recurrent {
+            let expected = "forecasting step after step is not supported: leave it false, and all steps are forecast at once";
+            return Err(ModelError::config(
+                MODEL,
+                "recurrent",
+                config.recurrent,
+                expected,
+            ));
+        }
         let mut b = ParamsBuilder::new();
         let hidden = config.encoder_hidden_size;
         let mut inputs = 1 + dims.hist_exog + dims.stat_exog + dims.futr_exog;

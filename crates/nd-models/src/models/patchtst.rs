@@ -122,7 +122,7 @@ impl PatchTstConfig {
         ] {
             ModelError::require_dropout(MODEL, field, found)?;
         }
-        if self.hidden_size % self.n_heads != 0 {
+        if !self.hidden_size.is_multiple_of(self.n_heads) {
             let expected = format!("it must be a multiple of n_heads, {}", self.n_heads);
             return Err(ModelError::config(
                 MODEL,
@@ -341,8 +341,8 @@ impl<R: SimdReal> Network<R> for PatchTst {
         if let Some(revin) = &self.revin {
             y = revin.undo_affine(y);
         }
-        if let Some((scale, level)) = statistics {
-            y = denormalize_rows(y, Some(scale), &level);
+        if let Some(statistics) = statistics {
+            y = denormalize_rows(y, Some(statistics.deviations), &statistics.levels);
         }
         y.reshape([rows, dims.horizon, dims.outputs_per_step])
     }

@@ -74,13 +74,21 @@ impl RevIn {
     }
 }
 
-/// Windows normalised by themselves, `[B, L]`; with the deviation and the level of each.
+/// What windows were normalised with, one number of each for a window.
+pub(crate) struct Statistics<R: SimdReal> {
+    /// What was divided by.
+    pub(crate) deviations: Buffer<R>,
+    /// What was subtracted.
+    pub(crate) levels: Buffer<R>,
+}
+
+/// Windows normalised by themselves, `[B, L]`, and what with.
 pub(crate) fn normalized_windows<'t, R: SimdReal>(
     tape: &'t Tape<R>,
     windows: &[R],
     length: usize,
     revin: Option<&RevIn>,
-) -> (Var<'t, R>, Option<(Buffer<R>, Buffer<R>)>) {
+) -> (Var<'t, R>, Option<Statistics<R>>) {
     let rows = windows.len() / length;
     let Some(revin) = revin else {
         return (tape.input([rows, length], windows), None);
@@ -99,7 +107,7 @@ pub(crate) fn normalized_windows<'t, R: SimdReal>(
         }
     }
     let windows = tape.constant([rows, length], out);
-    (windows, Some((deviations, levels)))
+    (windows, Some(Statistics { deviations, levels }))
 }
 
 #[derive(Clone, Copy)]
@@ -224,7 +232,7 @@ mod tests {
                 affine: None,
             };
             let (x, statistics) = normalized_windows(&tape, &window, 5, Some(&revin));
-            let (deviations, levels) = statistics.unwrap();
+            let Statistics { deviations, levels } = statistics.unwrap();
             assert_close("level", &levels, &[level], 1e-15, 0.0);
             assert_close("deviation", &deviations, &[deviation], 1e-15, 0.0);
             let want = window.map(|x| (x - level) / deviation);

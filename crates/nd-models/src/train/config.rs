@@ -128,6 +128,9 @@ impl TrainConfig {
         {
             return fail("clip", &max, "the largest norm must be positive and finite");
         }
+        if let Err((field, found, expected)) = self.optimizer.validate() {
+            return fail(field, &found, expected);
+        }
         if self.early_stop_patience == Some(0) {
             return fail(
                 "early_stop_patience",
@@ -167,6 +170,12 @@ mod tests {
 
     #[test]
     fn bad_settings_are_named() {
+        let bad_adam = Optimizer::Adam {
+            beta1: 1.0,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 0.0,
+        };
         let bad = [
             (
                 TrainConfig {
@@ -223,6 +232,13 @@ mod tests {
                     ..Default::default()
                 },
                 "clip",
+            ),
+            (
+                TrainConfig {
+                    optimizer: bad_adam,
+                    ..Default::default()
+                },
+                "beta1",
             ),
         ];
         for (config, field) in bad {

@@ -136,10 +136,10 @@ impl<R: Real> Inference<R> {
         });
     }
 
-    /// The loss over windows, between forecasts and targets in the units of the data; zero without observed targets.
+    /// The loss over windows, between forecasts and targets in the units of the data; `None` without observed targets.
     ///
     /// Call it inside [`nd_core::Threads::install`].
-    pub fn evaluate(&self, forward: &Forward<'_, R>, windows: &[WindowIndex]) -> f64 {
+    pub fn evaluate(&self, forward: &Forward<'_, R>, windows: &[WindowIndex]) -> Option<f64> {
         let chunk = forward.chunk(windows.len());
         let mut sums = vec![Sums::default(); windows.len().div_ceil(chunk)];
         let parallel = rayon::current_num_threads() > 1;
@@ -153,11 +153,8 @@ impl<R: Real> Inference<R> {
             loss: a.loss + b.loss,
             weight: a.weight + b.weight,
         });
-        forward
-            .objective
-            .loss
-            .finish(total.loss, total.weight)
-            .value
+        let loss = forward.objective.loss;
+        (total.weight != 0.0).then(|| loss.finish(total.loss, total.weight).value)
     }
 
     fn with_slot(&self, forward: &Forward<'_, R>, work: impl FnOnce(&mut Slot<R>)) {

@@ -156,7 +156,19 @@ impl<R: SimdReal> Trainer<'_, R> {
         let mut losses = Vec::with_capacity(steps_left.min(1 << 20) as usize);
         let mut validations = Vec::new();
         let mut stop = Stop::Completed;
-        while state.step < config.max_steps {
+        // What sampling has taken from the state, to be put back when the step fails.
+        let mut before = state.sampler.clone();
+        let is_over = |state: &TrainState<R>| {
+            let checks = state.early_stopping.checks_since_best;
+            config
+                .early_stop_patience
+                .is_some_and(|patience| checks >= patience)
+        };
+        if is_over(state) {
+            stop = Stop::Early;
+        }
+        while state.step < config.max_steps && stop == Stop::Completed {
+            before.clone_from(&state.sampler);
             let windows = sampler.draw(
                 self.train,
                 &mut state.sampler,
@@ -165,19 +177,31 @@ impl<R: SimdReal> Trainer<'_, R> {
             );
             gather(self.train, windows, &mut batch, parallel);
             let lr = learning_rate(config, state.step);
-            let report = step.run(self.objective, params, state, &batch, self.options, lr)?;
+            let report = step.run(self.objective, params, state, &batch, self.options, lr);
+            let report = match report {
+                Ok(report) => report,
+                Err(error) => {
+                    state.sampler.clone_from(&before);
+                    if let Some(Checkpoints { save, .. }) = &mut checkpoints {
+                        save(params, state)?;
+                    }
+                    return Err(error.into());
+                }
+            };
             losses.push(report.loss);
             let last = state.step == config.max_steps;
-            let due = last || state.step.is_multiple_of(config.validation_interval());
-            let found = validation
-                .as_ref()
-                .filter(|_| due)
-                .map(|(source, windows)| self.validate(&inference, params, *source, windows));
-            let mut patience_is_over = false;
-            if let Some(loss) = found {
+            let regular = state.step.is_multiple_of(config.validation_interval());
+            let mut found = None;
+            if let Some((source, windows)) = validation.as_ref().filter(|_| regular || last) {
+                let loss = self.validate(&inference, params, *source, windows);
+                let loss = loss.ok_or(ModelError::NoValidationTargets)?;
                 validations.push((state.step, loss));
-                patience_is_over = remember(state, params, loss, config.early_stop_patience);
+                if config.early_stop_patience.is_some() {
+                    remember(state, params, loss, regular);
+                }
+                found = Some(loss);
             }
+            let patience_is_over = is_over(state);
             let control = progress(&Progress {
                 step: state.step,
                 max_steps: config.max_steps,
@@ -212,6 +236,12 @@ impl<R: SimdReal> Trainer<'_, R> {
             Arc::make_mut(params).flat_mut().copy_from_slice(&best.flat);
             best_step = Some(best.step);
         }
+        if let Some(parameter) = params.first_non_finite() {
+            return Err(ModelError::Weights {
+                step: state.step,
+                parameter: parameter.to_owned(),
+            });
+        }
         Ok(History {
             losses,
             validations,
@@ -227,7 +257,7 @@ impl<R: SimdReal> Trainer<'_, R> {
         params: &Arc<Params<R>>,
         source: &dyn WindowSource<R>,
         windows: &[WindowIndex],
-    ) -> f64 {
+    ) -> Option<f64> {
         let forward = Forward {
             objective: self.objective,
             params,
@@ -249,17 +279,9 @@ pub(crate) fn all_windows<R: SimdReal>(source: &dyn WindowSource<R>) -> Vec<Wind
     (0..source.groups()).flat_map(of).collect()
 }
 
-/// Keeps the weights when the loss is the best so far; says whether patience is over. A loss that is not finite is no
-/// improvement.
-fn remember<R: SimdReal>(
-    state: &mut TrainState<R>,
-    params: &Params<R>,
-    loss: f64,
-    patience: Option<u64>,
-) -> bool {
-    let Some(patience) = patience else {
-        return false;
-    };
+/// Keeps the weights when the loss is the best so far, and counts the validations since. A loss that is not finite is no
+/// improvement; a validation between two regular ones (after the last step) does not count against patience.
+fn remember<R: SimdReal>(state: &mut TrainState<R>, params: &Params<R>, loss: f64, regular: bool) {
     let step = state.step;
     let stopping = &mut state.early_stopping;
     let is_better = match &stopping.best {
@@ -267,8 +289,8 @@ fn remember<R: SimdReal>(
         None => loss.is_finite(),
     };
     if !is_better {
-        stopping.checks_since_best += 1;
-        return stopping.checks_since_best >= patience;
+        stopping.checks_since_best += u64::from(regular);
+        return;
     }
     stopping.checks_since_best = 0;
     match &mut stopping.best {
@@ -282,5 +304,4 @@ fn remember<R: SimdReal>(
             stopping.best = Some(Best { loss, step, flat });
         }
     }
-    false
 }
