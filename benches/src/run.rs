@@ -1,5 +1,6 @@
 //! The whole run: one child process per data set and model, then the report.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -65,7 +66,7 @@ pub fn run(request: &Request) -> Result<(), RunError> {
                 }
             }
         }
-        println!("{}", terminal_table(&workload));
+        say(&terminal_table(&workload));
         workloads.push(workload);
     }
     let report = Report {
@@ -96,25 +97,25 @@ fn finish(request: &Request, report: &Report) -> Result<(), RunError> {
         return Err(RunError::Misused(message.to_owned()));
     }
     let machine = &report.machine;
-    println!(
+    say(&format!(
         "Measured on {}, {} of {} cores, {}, {}, in {:.0} s.",
         machine.cpu, machine.threads, machine.cores, machine.isa, machine.rustc, report.seconds
-    );
-    println!(
+    ));
+    say(&format!(
         "{}",
         wrapped(&format!("Baseline: {}", report.baseline), 100)
-    );
+    ));
     let folder = request
         .out
         .clone()
         .unwrap_or_else(|| PathBuf::from("target").join("bench"));
     report.write(&folder).map_err(RunError::Failed)?;
-    println!(
+    say(&format!(
         "Written: {}",
         folder
             .join("{report.json,report.md,forecasts.svg}")
             .display()
-    );
+    ));
     Ok(())
 }
 
@@ -175,6 +176,11 @@ fn now() -> String {
     jiff::Timestamp::from_second(now.as_second())
         .unwrap_or(now)
         .to_string()
+}
+
+/// Prints a line. Whoever reads it may have gone (`| head`): the report is written all the same.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 #[cfg(test)]
