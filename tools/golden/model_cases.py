@@ -29,6 +29,12 @@ LAYOUT = (
     "f64 row-major; in.* [B,L,1] or [B,h,1]; out.y_hat* [B,h,Q]; param/grad/adam10 as in torch "
     "(Linear [out,in]); tools/golden/README.md has the table"
 )
+# Of each kind another number of variables, so that no two can be exchanged unnoticed.
+EXOGENOUS = {
+    "hist_exog_list": ["load", "wind"],
+    "futr_exog_list": ["hour", "day", "year"],
+    "stat_exog_list": ["place"],
+}
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,9 @@ def _cases() -> list[Case]:
         Case("dlinear_adamw", "DLinear", short, "MSE", optimizer=ADAMW),
         Case("mlp_adamw", "MLP", plain["mlp"][1], "MSE", optimizer={**ADAMW, "clip_norm": 0.76}),
         Case("nhits_adamw", "NHITS", {**tiny, **narrow}, optimizer=ADAMW),
+        Case("mlp_exog", "MLP", {**small["mlp"][1], **EXOGENOUS}),
+        Case("nhits_exog", "NHITS", {"h": 6, "input_size": 17, **narrow, **EXOGENOUS}),
+        Case("lstm_exog", "LSTM", {**small["lstm"][1], **EXOGENOUS}, "MQLoss", {"level": [80, 90]}),
     ]
     return cases
 
@@ -208,6 +217,18 @@ def _batch(case: Case, generator):
     return y[:, :length], mask[:, :length], y[:, length:], mask[:, length:]
 
 
+def _exogenous(case: Case, generator) -> dict:
+    """Variables of the past `[B, L, X]`, of past and future `[B, L + h, F]`, and fixed ones `[B, S]`."""
+    length, h = case.args["input_size"], case.args["h"]
+    found = {}
+    for kind, steps in (("hist", (length,)), ("futr", (length + h,)), ("stat", ())):
+        names = case.args.get(f"{kind}_exog_list")
+        shape = (BATCH, *steps, len(names or ()))
+        values = torch.randn(shape, generator=generator).double() if names else None
+        found[f"{kind}_exog"] = values
+    return found
+
+
 def _arguments(case: Case) -> dict:
     """Every plain-data argument of the class with the value this case runs with."""
     signature = inspect.signature(getattr(nf_models, case.model).__init__)
@@ -237,9 +258,7 @@ def make(case: Case) -> tuple[dict, dict]:
     windows = {
         "insample_y": insample_y,
         "insample_mask": insample_mask,
-        "futr_exog": None,
-        "hist_exog": None,
-        "stat_exog": None,
+        **_exogenous(case, generator),
     }
 
     def forward():
@@ -263,6 +282,9 @@ def make(case: Case) -> tuple[dict, dict]:
         "in.outsample_y": outsample_y,
         "in.outsample_mask": outsample_mask,
     }
+    for name, values in windows.items():
+        if name.endswith("_exog") and values is not None:
+            tensors[f"in.{name}"] = values
     if hasattr(model.loss, "quantiles"):
         tensors["in.quantiles"] = model.loss.quantiles.detach()
     parameters = _own_parameters(model)

@@ -36,6 +36,15 @@ class File:
         """Whether there is a parameter with this torch name."""
         return self.prefix + name in self.tensors
 
+    def exogenous(self, kind: str) -> np.ndarray:
+        """Variables `[B, L, X]`, `[B, L + h, F]` or `[B, S]`; with none of them the last axis is empty."""
+        found = self.tensors.get(f"in.{kind}_exog")
+        if found is not None:
+            return found
+        batch, length = self.tensors["in.insample_y"].shape[:2]
+        steps = {"hist": (length,), "futr": (length + self.args["h"],), "stat": ()}[kind]
+        return np.zeros((batch, *steps, 0))
+
     def linear(self, x: np.ndarray, name: str) -> np.ndarray:
         """x W^T + b on the last axis."""
         return x @ self.get(f"{name}.weight").T + self.get(f"{name}.bias")
@@ -68,7 +77,8 @@ def dlinear(file: File, y, mask, h):
 
 def mlp(file: File, y, mask, h):
     """Linear and ReLU, num_layers times, then Linear."""
-    x = y
+    known = [file.exogenous(kind).reshape(len(y), -1) for kind in ("hist", "futr", "stat")]
+    x = np.concatenate([y, *known], axis=1)
     for layer in range(file.args["num_layers"]):
         x = relu(file.linear(x, f"mlp.{layer}"))
     return file.linear(x, "out").reshape(len(y), h, -1)
@@ -110,8 +120,13 @@ def nhits(file: File, y, mask, h):
 
     def block(index, residual):
         kernel = file.args["n_pool_kernel_size"][index]
-        starts = range(0, length, kernel)
-        pooled = np.stack([reduce(residual[:, s : s + kernel], axis=1) for s in starts], axis=1)
+
+        def pool(x):
+            starts = range(0, x.shape[1], kernel)
+            return np.stack([reduce(x[:, s : s + kernel], axis=1) for s in starts], axis=1)
+
+        known = [pool(file.exogenous(kind)).reshape(batch, -1) for kind in ("hist", "futr")]
+        pooled = np.concatenate([pool(residual), *known, file.exogenous("stat")], axis=1)
         theta = block_mlp(file, index, pooled)
         n_knots = max(h // file.args["n_freq_downsample"][index], 1)
         knots = theta[:, length:].reshape(batch, -1, n_knots)  # [B, Q, knots]
@@ -139,7 +154,9 @@ def nbeats(file: File, y, mask, h):
 
 def lstm(file: File, y, mask, h):
     """Stacked LSTM from zeros; the last h states (or a Linear over time) through an MLP."""
-    x = y[:, :, None]
+    length, future = y.shape[1], file.exogenous("futr")
+    fixed = np.repeat(file.exogenous("stat")[:, None], length, axis=1)
+    x = np.concatenate([y[:, :, None], file.exogenous("hist"), fixed, future[:, :length]], axis=2)
     for layer in range(file.args["encoder_n_layers"]):
         w_ih = file.get(f"hist_encoder.weight_ih_l{layer}")
         w_hh = file.get(f"hist_encoder.weight_hh_l{layer}")
@@ -156,6 +173,7 @@ def lstm(file: File, y, mask, h):
         x = file.linear(x.transpose(0, 2, 1), "upsample_sequence").transpose(0, 2, 1)
     else:
         x = x[:, -h:]
+    x = np.concatenate([x, future[:, -h:]], axis=2)
     last = 3 * (file.args["decoder_layers"] - 1)
     for layer in range(0, last, 3):
         x = relu(file.linear(x, f"mlp_decoder.layers.{layer}"))

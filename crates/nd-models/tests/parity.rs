@@ -230,6 +230,21 @@ fn there_are_golden_files_for_every_model() {
 }
 
 #[test]
+fn there_are_golden_files_with_exogenous_variables() {
+    for entry in nd_models::zoo::ZOO
+        .iter()
+        .filter(|entry| entry.uses_exogenous)
+    {
+        let name = format!("{}_exog", entry.name.to_lowercase());
+        let batch = Case::<f64>::read(&name).batch;
+        let layout = batch.layout();
+        let counts = (layout.hist_exog, layout.futr_exog, layout.stat_exog);
+        assert_eq!(counts, (2, 3, 1), "{name}");
+        assert!(batch.hist_exog.iter().all(|&x| x != 0.0), "{name}");
+    }
+}
+
+#[test]
 fn forecasts_and_gradients_in_f64() {
     for name in support::names() {
         let case = Case::<f64>::read(&name);

@@ -125,7 +125,19 @@ impl<R: SimdReal> Case<R> {
         );
         let (rows, input_size, horizon) = (inputs[0], inputs[1], targets[1]);
         let loss = LossConfig::from(kind).build::<R>(horizon).expect("a loss");
-        let dims = ModelDims::univariate(input_size, horizon).with_outputs(loss.outputs_per_step());
+        let variables = |tensor: &str| {
+            if golden.has(tensor) {
+                golden.shape(tensor).last().copied().unwrap_or(0)
+            } else {
+                0
+            }
+        };
+        let dims = ModelDims {
+            hist_exog: variables("in.hist_exog"),
+            futr_exog: variables("in.futr_exog"),
+            stat_exog: variables("in.stat_exog"),
+            ..ModelDims::univariate(input_size, horizon).with_outputs(loss.outputs_per_step())
+        };
         let config = config(golden.metadata("model"), &args);
         let network = config.build::<R>(&dims).expect("a network");
         let mut batch = Batch::new(dims.layout());
@@ -134,6 +146,16 @@ impl<R: SimdReal> Case<R> {
         batch.insample_mask = golden.rounded("in.insample_mask");
         batch.outsample_y = golden.rounded("in.outsample_y");
         batch.outsample_mask = golden.rounded("in.outsample_mask");
+        let fields = [
+            ("in.hist_exog", &mut batch.hist_exog),
+            ("in.futr_exog", &mut batch.futr_exog),
+            ("in.stat_exog", &mut batch.stat_exog),
+        ];
+        for (tensor, field) in fields {
+            if golden.has(tensor) {
+                *field = golden.rounded(tensor);
+            }
+        }
         batch.outsample_original = batch.outsample_y.clone();
         batch.scale.fill(R::ONE);
         Self {
