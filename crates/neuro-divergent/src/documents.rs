@@ -1,5 +1,8 @@
 //! The code of the documents, compiled and run as tests.
 
+#[doc = include_str!("../../../README.md")]
+struct Readme;
+
 #[doc = include_str!("../../../docs/autograd.md")]
 struct Autograd;
 
