@@ -101,10 +101,7 @@ fn finish(request: &Request, report: &Report) -> Result<(), RunError> {
         "Measured on {}, {} of {} cores, {}, {}, in {:.0} s.",
         machine.cpu, machine.threads, machine.cores, machine.isa, machine.rustc, report.seconds
     ));
-    say(&format!(
-        "{}",
-        wrapped(&format!("Baseline: {}", report.baseline), 100)
-    ));
+    say(&wrapped(&format!("Baseline: {}", report.baseline), 100));
     let folder = request
         .out
         .clone()

@@ -1,6 +1,6 @@
 use super::*;
-use nd_core::Real;
 use crate::dispatch::{Kernel, SimdLevel, dispatch};
+use nd_core::Real;
 use std::marker::PhantomData;
 
 /// Runs every operation on the same lanes and compares with the scalar meaning.
