@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use nd_core::autograd::{ParamLayout, ParamsBuilder, Tape, Var};
-use nd_core::{BatchView, Network, RowCoupling};
+use nd_core::{BatchView, Network, RecurrentNetwork, RowCoupling};
 use nd_simd::SimdReal;
 use nd_simd::activations::Activation;
 use nd_simd::ops::prelude::{PermuteExt, SliceExt};
@@ -171,5 +171,52 @@ impl<R: SimdReal> Network<R> for Lstm {
         }
         let y = self.decoder[last].forward(x, Activation::Identity); // [h, B, Q]
         y.swap_axes(0, 1)
+    }
+}
+
+/// Step by step: an input `[rows, 1 + X + S + F]` in the order of the encoder's sequence to the decoder's output
+/// `[rows, Q]` at that step. Over a whole window this gives what [`Network::forward`] gives, as long as the
+/// horizon is not longer than the input and there are no future variables, which the decoder takes from later steps.
+impl<R: SimdReal> RecurrentNetwork<R> for Lstm {
+    /// Hidden state and cell of every layer, `[rows, H]` each.
+    type State<'t>
+        = Vec<(Var<'t, R>, Var<'t, R>)>
+    where
+        R: 't;
+
+    fn init_state<'t>(&self, tape: &'t Tape<R>, rows: usize) -> Self::State<'t> {
+        self.encoder
+            .iter()
+            .map(|layer| layer.zero_state(tape, rows))
+            .collect()
+    }
+
+    /// # Panics
+    /// The network takes future variables or maps a shorter input to a longer horizon, or shapes do not fit.
+    #[track_caller]
+    fn step<'t>(&self, input: Var<'t, R>, state: Self::State<'t>) -> (Var<'t, R>, Self::State<'t>) {
+        assert!(
+            self.dims.futr_exog == 0 && self.upsample.is_none(),
+            "a step needs a network without future variables whose horizon is at most its input size, found {:?}",
+            self.dims
+        );
+        let (rows, features) = (input.shape().rows(), input.shape().cols());
+        let mut x = input.reshape([1, rows, features]);
+        let mut next = Vec::with_capacity(state.len());
+        for (i, (layer, state)) in self.encoder.iter().zip(state).enumerate() {
+            let output = layer.forward_from(x, state);
+            x = output.y;
+            let hidden = x.shape().cols();
+            next.push((x.reshape([rows, hidden]), output.c));
+            if i + 1 < self.encoder.len() {
+                x = step_dropout(x, self.encoder_dropout);
+            }
+        }
+        let mut y = x.reshape([rows, x.shape().cols()]);
+        let last = self.decoder.len() - 1;
+        for layer in &self.decoder[..last] {
+            y = layer.forward(y, self.activation);
+        }
+        (self.decoder[last].forward(y, Activation::Identity), next)
     }
 }

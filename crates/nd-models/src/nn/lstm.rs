@@ -1,8 +1,9 @@
 //! An LSTM layer.
 
-use nd_core::autograd::{Init, ParamId, ParamsBuilder, Var};
+use nd_core::autograd::{Init, ParamId, ParamsBuilder, Tape, Var};
 use nd_simd::SimdReal;
 use nd_simd::ops::prelude::{RecurrentExt, RecurrentWeights};
+use nd_simd::ops::recurrent::LstmOutput;
 
 /// A layer of an LSTM over whole sequences: weights `[in, 4 H]` and `[H, 4 H]`, and two biases, named as in PyTorch.
 ///
@@ -43,11 +44,35 @@ impl LstmLayer {
     /// From a state of zeros, step by step: `[T, B, in]` to `[T, B, H]`.
     #[track_caller]
     pub fn forward<'t, R: SimdReal>(&self, x: Var<'t, R>) -> Var<'t, R> {
-        let tape = x.tape();
-        x.lstm(&RecurrentWeights {
+        x.lstm(&self.weights(x.tape()))
+    }
+
+    /// From a state `(h, c)`, `[B, H]` each: `[T, B, in]` to `[T, B, H]` and the last cell.
+    #[track_caller]
+    pub fn forward_from<'t, R: SimdReal>(
+        &self,
+        x: Var<'t, R>,
+        state: (Var<'t, R>, Var<'t, R>),
+    ) -> LstmOutput<'t, R> {
+        x.lstm_from(&self.weights(x.tape()), state)
+    }
+
+    /// The state before the first step: zeros, `[B, H]` each.
+    pub fn zero_state<'t, R: SimdReal>(
+        &self,
+        tape: &'t Tape<R>,
+        rows: usize,
+    ) -> (Var<'t, R>, Var<'t, R>) {
+        let hidden = tape.params().layout().entry(self.w_hh).shape.rows();
+        let zeros = || tape.constant([rows, hidden], tape.pool().take_zeroed(rows * hidden));
+        (zeros(), zeros())
+    }
+
+    fn weights<'t, R: SimdReal>(&self, tape: &'t Tape<R>) -> RecurrentWeights<'t, R> {
+        RecurrentWeights {
             w_ih: tape.param(self.w_ih),
             w_hh: tape.param(self.w_hh),
             biases: self.biases.map(|(ih, hh)| (tape.param(ih), tape.param(hh))),
-        })
+        }
     }
 }
