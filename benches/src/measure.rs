@@ -45,8 +45,8 @@ pub struct Job {
 /// A SIMD level that does not exist or that this machine lacks.
 pub fn options(request: &Request) -> Result<RunOptions, String> {
     let simd = match &request.simd {
-        Some(name) => name.parse::<SimdLevel>().and_then(SimdLevel::require),
-        None => Ok(SimdLevel::best()),
+        Some(name) if name != "auto" => name.parse::<SimdLevel>().and_then(SimdLevel::require),
+        _ => Ok(SimdLevel::best()),
     };
     Ok(RunOptions {
         simd: simd.map_err(|error| format!("--simd: {error}"))?,

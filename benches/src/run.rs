@@ -1,5 +1,6 @@
 //! The whole run: one child process per data set and model, then the report.
 
+use std::fmt;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -25,6 +26,14 @@ pub enum RunError {
     Failed(String),
 }
 
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Misused(message) | Self::Failed(message) => f.write_str(message),
+        }
+    }
+}
+
 /// Measures the job in this process.
 ///
 /// # Errors
@@ -47,6 +56,7 @@ pub fn run(request: &Request) -> Result<(), RunError> {
     let models = models(request).map_err(RunError::Misused)?;
     let sets = data_sets(request).map_err(RunError::Misused)?;
     let mut workloads = Vec::new();
+    let mut first_error = None;
     for (index, set) in sets.iter().enumerate() {
         let mut workload = describe(set);
         for model in &models {
@@ -57,17 +67,29 @@ pub fn run(request: &Request) -> Result<(), RunError> {
             };
             match in_child(&job) {
                 Ok(result) => workload.results.push(result),
-                Err(message) => {
-                    eprintln!("{}, {model}: {message}", set.name);
+                Err(error) => {
+                    let message = error.to_string();
+                    // A single failure is said once, at the end.
+                    if sets.len() * models.len() > 1 {
+                        eprintln!("{}, {model}: {message}", set.name);
+                    }
                     workload.failures.push(Failure {
                         model: model.clone(),
                         message,
                     });
+                    first_error.get_or_insert(error);
                 }
             }
         }
-        say(&terminal_table(&workload));
+        if !workload.results.is_empty() {
+            say(&terminal_table(&workload));
+        }
         workloads.push(workload);
+    }
+    if let Some(error) = first_error
+        && workloads.iter().all(|workload| workload.results.is_empty())
+    {
+        return Err(error);
     }
     let report = Report {
         schema_version: SCHEMA_VERSION,
@@ -83,19 +105,6 @@ pub fn run(request: &Request) -> Result<(), RunError> {
 
 /// Prints what stands beneath the tables, and writes the files.
 fn finish(request: &Request, report: &Report) -> Result<(), RunError> {
-    if report
-        .workloads
-        .iter()
-        .all(|workload| workload.results.is_empty())
-    {
-        let messages = report
-            .workloads
-            .iter()
-            .flat_map(|workload| &workload.failures);
-        let first = messages.map(|failure| &failure.message).next();
-        let message = first.map_or("no model was measured", String::as_str);
-        return Err(RunError::Misused(message.to_owned()));
-    }
     let machine = &report.machine;
     say(&format!(
         "Measured on {}, {} of {} cores, {}, {}, in {:.0} s.",
@@ -146,7 +155,19 @@ fn describe(set: &DataSet) -> Workload {
 }
 
 /// Starts this program again for one job.
-fn in_child(job: &Job) -> Result<ModelResult, String> {
+fn in_child(job: &Job) -> Result<ModelResult, RunError> {
+    let output = child_output(job).map_err(RunError::Failed)?;
+    match serde_json::from_slice::<Result<ModelResult, String>>(&output) {
+        Ok(result) => result.map_err(RunError::Misused),
+        Err(error) => {
+            let message = format!("the measuring process wrote no result: {error}");
+            Err(RunError::Failed(message))
+        }
+    }
+}
+
+/// What the process of a job writes to its standard output.
+fn child_output(job: &Job) -> Result<Vec<u8>, String> {
     let program = std::env::current_exe()
         .map_err(|error| format!("this program's own path cannot be found: {error}"))?;
     let json = serde_json::to_string(job)
@@ -157,14 +178,14 @@ fn in_child(job: &Job) -> Result<ModelResult, String> {
         .stderr(Stdio::inherit())
         .output()
         .map_err(|error| format!("the measuring process could not be started: {error}"))?;
-    if !output.status.success() {
-        return Err(format!(
+    if output.status.success() {
+        Ok(output.stdout)
+    } else {
+        Err(format!(
             "the measuring process ended with {}",
             output.status
-        ));
+        ))
     }
-    serde_json::from_slice::<Result<ModelResult, String>>(&output.stdout)
-        .map_err(|error| format!("the measuring process wrote no result: {error}"))?
 }
 
 /// The time in UTC, to the second.

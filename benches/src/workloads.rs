@@ -9,7 +9,8 @@ use nd_data::baseline::seasonal_naive;
 use nd_data::csv::{CsvOptions, Layout, OtherColumns, read_csv};
 use nd_data::datasets::{SyntheticHourly, air_passengers};
 use nd_data::{
-    Frequency, FrequencyUnit, GapPolicy, MissingPolicy, OrderPolicy, Panel, Repair, metrics,
+    DataError, Frequency, FrequencyUnit, GapPolicy, MissingPolicy, OrderPolicy, Panel, Repair,
+    metrics,
 };
 
 use crate::request::Request;
@@ -97,7 +98,7 @@ fn from_csv(request: &Request) -> Result<DataSet, String> {
         return Err("a CSV file needs a horizon: give --horizon H".to_owned());
     };
     let panel: Panel<f32> =
-        read_csv(path, &csv_options(request)?).map_err(|error| error.to_string())?;
+        read_csv(path, &csv_options(request)?).map_err(|error| explain(&error))?;
     let shortest = (0..panel.n_series())
         .map(|series| panel.series_len(series))
         .min()
@@ -134,6 +135,16 @@ fn from_csv(request: &Request) -> Result<DataSet, String> {
         test_windows,
         windows_per_step: WINDOWS_PER_STEP,
     })
+}
+
+/// The error, and the options of the command line where the library's message speaks of its own.
+fn explain(error: &DataError) -> String {
+    match error {
+        DataError::MissingColumn { .. } => format!(
+            "{error} (on the command line: --ds-col, --id-col, --y-col, or --wide for one column per series)"
+        ),
+        other => other.to_string(),
+    }
 }
 
 fn csv_options(request: &Request) -> Result<CsvOptions, String> {
@@ -416,7 +427,10 @@ mod tests {
             ..request.clone()
         })
         .unwrap_err();
-        assert!(error.contains("`z`"), "{error}");
+        assert!(
+            error.contains("`z`") && error.contains("--y-col"),
+            "{error}"
+        );
         let error = data_sets(&Request {
             freq: Some("fortnight".into()),
             ..request.clone()

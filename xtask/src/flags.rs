@@ -121,7 +121,7 @@ const BENCH_OPTIONS: &[(&str, &str, &str)] = &[
     (
         "simd",
         "LEVEL",
-        "scalar, avx2, avx512 or neon (default: the best of this machine)",
+        "scalar, avx2, avx512, neon or auto (default: auto, the best of this machine)",
     ),
     (
         "seed",
