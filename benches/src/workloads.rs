@@ -128,7 +128,7 @@ fn from_csv(request: &Request) -> Result<DataSet, String> {
     Ok(DataSet {
         name: name.to_string_lossy().into_owned(),
         source,
-        season: season(&panel),
+        season: season(&panel, horizon),
         panel,
         horizon,
         input_size,
@@ -192,11 +192,11 @@ fn csv_options(request: &Request) -> Result<CsvOptions, String> {
     Ok(options)
 }
 
-/// The rows of a season: from the calendar, or, for series without one, the season whose naive forecast of the known
-/// values is best.
-fn season(panel: &Panel<f32>) -> usize {
+/// The rows of a season: from the calendar, or, for series without one, the season whose naive forecast over the horizon is
+/// best on the values themselves.
+fn season(panel: &Panel<f32>, horizon: usize) -> usize {
     let Some(frequency) = panel.frequency() else {
-        return best_season(panel);
+        return best_season(panel, horizon);
     };
     let count = frequency.count() as usize;
     let per = |rows: usize| (rows / count).max(1);
@@ -211,32 +211,36 @@ fn season(panel: &Panel<f32>) -> usize {
         FrequencyUnit::MonthStart | FrequencyUnit::MonthEnd => per(12),
         FrequencyUnit::QuarterStart(_) | FrequencyUnit::QuarterEnd(_) => per(4),
         FrequencyUnit::YearStart(_) | FrequencyUnit::YearEnd(_) => 1,
-        _ => best_season(panel),
+        _ => best_season(panel, horizon),
     }
 }
 
-fn best_season(panel: &Panel<f32>) -> usize {
+fn best_season(panel: &Panel<f32>, horizon: usize) -> usize {
+    // The seasonal naive forecast of step k repeats the value a whole number of seasons before it.
     let error = |season: usize| -> f64 {
-        let (mut sum, mut count) = (0.0, 0usize);
-        for series in 0..panel.n_series() {
-            let y = panel.series_y(series);
-            // Errors are relative to the series' own size, so that no series outweighs the others.
-            let size: f64 = y.iter().map(|y| f64::from(y.abs())).sum::<f64>() / y.len() as f64;
-            if season < y.len() && size > 0.0 {
-                let pairs = y.iter().zip(&y[season..]);
-                sum += pairs
-                    .map(|(a, b)| f64::from((b - a).abs()) / size)
-                    .sum::<f64>();
-                count += y.len() - season;
-            }
-        }
-        sum / count as f64
+        let lags = (1..=horizon).map(|step| step.div_ceil(season) * season);
+        lags.map(|lag| change_over(panel, lag)).sum::<f64>() / horizon as f64
     };
     let candidates = SEASONS.into_iter().map(|season| (error(season), season));
     let best = candidates
         .filter(|(error, _)| error.is_finite())
         .min_by(|a, b| a.0.total_cmp(&b.0));
     best.map_or(1, |(_, season)| season)
+}
+
+/// The mean change of a value over `lag` rows, relative to the size of its series, so that no series outweighs the others.
+fn change_over(panel: &Panel<f32>, lag: usize) -> f64 {
+    let (mut sum, mut count) = (0.0, 0usize);
+    for series in 0..panel.n_series() {
+        let y = panel.series_y(series);
+        let size: f64 = y.iter().map(|y| f64::from(y.abs())).sum::<f64>() / y.len() as f64;
+        if lag < y.len() && size > 0.0 {
+            let pairs = y.iter().zip(&y[lag..]);
+            sum += pairs.map(|(a, b)| f64::from((b - a).abs())).sum::<f64>() / size;
+            count += y.len() - lag;
+        }
+    }
+    sum / count as f64
 }
 
 impl DataSet {
@@ -396,16 +400,19 @@ mod tests {
     #[test]
     fn numbered_series_get_the_season_that_fits_best() {
         let mut text = "unique_id,ds,y\n".to_owned();
-        for row in 0..200 {
-            text += &format!("x,{row},{}\n", 10 + row % 7);
+        for row in 0..200_u32 {
+            // Neighbours are close, so that one step ahead the last value would be the better forecast.
+            let angle = f64::from(row) * std::f64::consts::TAU / 24.0;
+            let noise = f64::from(row.wrapping_mul(2_654_435_761) >> 8) / f64::from(1 << 24);
+            text += &format!("x,{row},{}\n", 10.0 + 2.0 * angle.sin() + noise);
         }
         let path = file("numbered.csv", &text);
         let request = Request {
             csv: Some(path.clone()),
-            horizon: Some(7),
+            horizon: Some(24),
             ..Request::default()
         };
-        assert_eq!(data_sets(&request).unwrap()[0].season, 7);
+        assert_eq!(data_sets(&request).unwrap()[0].season, 24);
         std::fs::remove_file(path).unwrap();
     }
 
