@@ -27,13 +27,13 @@ fn fastest(mut work: impl FnMut()) -> f64 {
 
 /// Multiply-adds per second that one core reaches when nothing else is in the way.
 fn peak_gigaflops(level: SimdLevel) -> f64 {
-    use nd_simd::matmul::{MatMut, MatRef, gemm};
+    use nd_simd::matmul::{MatMut, MatRef, multiply};
     let n = 384;
     let a = vec![0.5f32; n * n];
     let mut c = vec![0.0f32; n * n];
     let milliseconds = fastest(|| {
         let (a, c) = (MatRef::row_major(&a, n, n), MatMut::row_major(&mut c, n, n));
-        gemm(level, 1.0, a, a, 0.0, c);
+        multiply(level, 1.0, a, a, 0.0, c);
     });
     2.0 * (n * n * n) as f64 / milliseconds / 1e6
 }

@@ -10,7 +10,9 @@
 
 use nd_core::autograd::Accumulate;
 use nd_simd::math::exp;
-use nd_simd::matmul::{MatMut, MatRef, StackMut, StackRef, gemm_stack, gemm_stack_parallel};
+use nd_simd::matmul::{
+    MatMut, MatRef, StackMut, StackRef, multiply_stack, multiply_stack_parallel,
+};
 use nd_simd::{Isa, Kernel, Lanes, SimdReal, dispatch};
 
 use crate::dropout::Dropout;
@@ -76,9 +78,9 @@ impl Split {
     ) {
         let beta = accumulate.beta();
         if self.products {
-            gemm_stack_parallel(plan.level, alpha, a, b, beta, c);
+            multiply_stack_parallel(plan.level, alpha, a, b, beta, c);
         } else {
-            gemm_stack(plan.level, alpha, a, b, beta, c);
+            multiply_stack(plan.level, alpha, a, b, beta, c);
         }
     }
 }

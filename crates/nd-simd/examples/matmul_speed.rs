@@ -6,7 +6,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use nd_simd::matmul::{MatMut, MatRef, StackMut, StackRef, gemm, gemm_stack};
+use nd_simd::matmul::{MatMut, MatRef, StackMut, StackRef, multiply, multiply_stack};
 use nd_simd::{Isa, Kernel, Lanes, SimdLevel, dispatch, permute};
 
 /// Independent chains of fused multiply-adds: twelve hide a latency of four at two a cycle.
@@ -134,7 +134,7 @@ fn main() {
         );
         let av = MatRef::strided(&a, m, k, a_strides.0, a_strides.1);
         let bv = MatRef::strided(&b, k, n, b_strides.0, b_strides.1);
-        let mut ours = || gemm(level, 1.0, av, bv, 0.0, MatMut::row_major(&mut c, m, n));
+        let mut ours = || multiply(level, 1.0, av, bv, 0.0, MatMut::row_major(&mut c, m, n));
         let mut theirs = || {
             // SAFETY: the strides are those of the views above.
             unsafe {
@@ -187,7 +187,7 @@ fn main() {
         let mut product = || {
             let a = StackRef::contiguous(&q, count, tokens, dim);
             let b = StackRef::contiguous(&v, count, tokens, dim).t();
-            gemm_stack(
+            multiply_stack(
                 level,
                 1.0,
                 a,
@@ -199,7 +199,7 @@ fn main() {
         let mut apply = || {
             let a = StackRef::contiguous(&s, count, tokens, tokens);
             let b = StackRef::contiguous(&v, count, tokens, dim);
-            gemm_stack(
+            multiply_stack(
                 level,
                 1.0,
                 a,

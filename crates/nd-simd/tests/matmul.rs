@@ -3,8 +3,9 @@
 use nd_core::{Real, SimdLevel};
 use nd_simd::SimdReal;
 use nd_simd::matmul::{
-    Epilogue, MatMut, MatRef, StackMut, StackRef, StoreActivation, gemm, gemm_fused,
-    gemm_fused_parallel, gemm_parallel, gemm_stack, gemm_stack_parallel, gemv,
+    Epilogue, MatMut, MatRef, StackMut, StackRef, StoreActivation, multiply, multiply_fused,
+    multiply_fused_parallel, multiply_parallel, multiply_stack, multiply_stack_parallel,
+    multiply_vector,
 };
 use nd_simd::reference;
 
@@ -102,7 +103,7 @@ fn check_exact<R: SimdReal>(level: SimdLevel, case: &Case) {
     let (mut expected, mut found) = (old.clone(), old);
     let (a, b) = (la.view(&a, m, k), lb.view(&b, k, n));
     reference::matmul::gemm(alpha, a, b, beta, lc.view_mut(&mut expected, m, n));
-    gemm(level, alpha, a, b, beta, lc.view_mut(&mut found, m, n));
+    multiply(level, alpha, a, b, beta, lc.view_mut(&mut found, m, n));
     for (i, (x, y)) in expected.iter().zip(&found).enumerate() {
         assert!(
             x == y || (x.is_nan() && y.is_nan()),
@@ -242,7 +243,7 @@ fn check_close<R: SimdReal>(level: SimdLevel, m: usize, k: usize, n: usize) {
     let b = real::<R>(k * n, 6);
     let mut c = vec![R::ZERO; m * n];
     let (av, bv) = (MatRef::row_major(&a, m, k), MatRef::row_major(&b, k, n));
-    gemm(
+    multiply(
         level,
         R::ONE,
         av,
@@ -291,7 +292,7 @@ fn nan_and_infinity_reach_only_their_row_and_column() {
             bias: None,
             activation: StoreActivation::Relu,
         };
-        gemm_fused(
+        multiply_fused(
             level,
             1.0,
             a,
@@ -339,7 +340,7 @@ fn bias_and_relu_come_after_the_whole_sum() {
                 activation: StoreActivation::Relu,
             };
             let mut found = vec![f32::NAN; m * n];
-            gemm_fused(
+            multiply_fused(
                 level,
                 1.0,
                 av,
@@ -351,7 +352,7 @@ fn bias_and_relu_come_after_the_whole_sum() {
             assert_eq!(found, expected, "{level} {m}x{k}x{n}");
             let mut parallel = vec![f32::NAN; m * n];
             let c = MatMut::row_major(&mut parallel, m, n);
-            gemm_fused_parallel(level, 1.0, av, bv, 0.0, c, epilogue);
+            multiply_fused_parallel(level, 1.0, av, bv, 0.0, c, epilogue);
             assert_eq!(parallel, expected, "{level} {m}x{k}x{n}, parallel");
         }
     }
@@ -368,7 +369,7 @@ fn gemv_is_a_product_with_one_column() {
             let mut expected = y.clone();
             let xv = MatRef::row_major(&x, k, 1);
             reference::matmul::gemm(2.0, av, xv, 1.0, MatMut::row_major(&mut expected, m, 1));
-            gemv(level, 2.0, av, &x, 1.0, &mut y);
+            multiply_vector(level, 2.0, av, &x, 1.0, &mut y);
             assert_eq!(y, expected, "{level} {m}x{k}");
         }
     }
@@ -385,18 +386,18 @@ fn stacks_of_interleaved_heads_are_exact() {
             let head = |x| StackRef::new(MatRef::strided(x, tokens, dim, width, 1), heads, dim);
             let mut scores = vec![f32::NAN; heads * tokens * tokens];
             let mut c = StackMut::contiguous(&mut scores, heads, tokens, tokens);
-            gemm_stack(level, 1.0, head(&q), head(&k).t(), 0.0, c);
+            multiply_stack(level, 1.0, head(&q), head(&k).t(), 0.0, c);
             let mut out = vec![f32::NAN; tokens * width];
             c = StackMut::new(MatMut::strided(&mut out, tokens, dim, width, 1), heads, dim);
             let weights = StackRef::contiguous(&scores, heads, tokens, tokens);
-            gemm_stack(level, 1.0, weights, head(&k), 0.0, c);
+            multiply_stack(level, 1.0, weights, head(&k), 0.0, c);
             let mut again = vec![f32::NAN; tokens * width];
             c = StackMut::new(
                 MatMut::strided(&mut again, tokens, dim, width, 1),
                 heads,
                 dim,
             );
-            gemm_stack_parallel(level, 1.0, weights, head(&k), 0.0, c);
+            multiply_stack_parallel(level, 1.0, weights, head(&k), 0.0, c);
             assert_eq!(out, again, "{level} {tokens} {heads} {dim}");
             for h in 0..heads {
                 let mut expected = vec![0.0; tokens * tokens];
@@ -440,7 +441,7 @@ fn any_number_of_threads_gives_the_same_bits() {
         for b in [MatRef::row_major(&b, k, n), MatRef::row_major(&b, n, k).t()] {
             let a = MatRef::row_major(&a, m, k);
             let mut serial = vec![f32::NAN; m * n];
-            gemm(level, 1.0, a, b, 0.0, MatMut::row_major(&mut serial, m, n));
+            multiply(level, 1.0, a, b, 0.0, MatMut::row_major(&mut serial, m, n));
             for threads in [1, 2, 5] {
                 let pool = rayon::ThreadPoolBuilder::new()
                     .num_threads(threads)
@@ -448,7 +449,7 @@ fn any_number_of_threads_gives_the_same_bits() {
                     .unwrap();
                 let mut c = vec![f32::NAN; m * n];
                 pool.install(|| {
-                    gemm_parallel(level, 1.0, a, b, 0.0, MatMut::row_major(&mut c, m, n));
+                    multiply_parallel(level, 1.0, a, b, 0.0, MatMut::row_major(&mut c, m, n));
                 });
                 let same = c
                     .iter()
@@ -469,10 +470,10 @@ fn rows_do_not_depend_on_their_neighbours() {
         let b = real::<f32>(k * n, 2);
         let (a, b) = (MatRef::row_major(&a, m, k), MatRef::row_major(&b, k, n));
         let mut whole = vec![0.0; m * n];
-        gemm(level, 1.0, a, b, 0.0, MatMut::row_major(&mut whole, m, n));
+        multiply(level, 1.0, a, b, 0.0, MatMut::row_major(&mut whole, m, n));
         let mut row = vec![0.0; n];
         for i in 0..m {
-            gemm(
+            multiply(
                 level,
                 1.0,
                 a.row_block(i, 1),
@@ -490,7 +491,7 @@ fn rows_do_not_depend_on_their_neighbours() {
 fn shapes_that_do_not_fit_are_named() {
     let (a, b, mut c) = ([0.0_f32; 6], [0.0; 20], [0.0; 8]);
     let (a, b) = (MatRef::row_major(&a, 2, 3), MatRef::row_major(&b, 5, 4));
-    gemm(
+    multiply(
         SimdLevel::Scalar,
         1.0,
         a,

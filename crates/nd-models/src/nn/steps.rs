@@ -7,7 +7,7 @@ use nd_core::rng::{self, Key};
 use nd_core::{BatchView, SimdLevel};
 use nd_simd::SimdReal;
 use nd_simd::dropout::dropout_with_words;
-use nd_simd::matmul::{MatMut, MatRef, gemm, gemm_parallel};
+use nd_simd::matmul::{MatMut, MatRef, multiply, multiply_parallel};
 use nd_simd::ops::prelude::concat;
 
 use super::dims::ModelDims;
@@ -69,9 +69,9 @@ fn product<R: SimdReal>(
     c: MatMut<'_, R>,
 ) {
     if parallel {
-        gemm_parallel(simd, R::ONE, a, b, beta, c);
+        multiply_parallel(simd, R::ONE, a, b, beta, c);
     } else {
-        gemm(simd, R::ONE, a, b, beta, c);
+        multiply(simd, R::ONE, a, b, beta, c);
     }
 }
 

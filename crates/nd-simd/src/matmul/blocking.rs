@@ -13,7 +13,7 @@
 //! In a stack of small products, the same block of sixteen products is one call of the micro-kernel: the choice of the
 //! block, its mask and the call would otherwise cost more than the arithmetic.
 
-use super::gemv::multiply_vector;
+use super::gemv::dot_rows;
 use super::kernel::{Block, Store, block_rows, block_vecs, run};
 use super::pack::{K_BLOCK, Panel, pack_panel};
 use crate::dispatch::{Isa, Kernel, SimdLevel, dispatch, instance};
@@ -70,7 +70,7 @@ impl<R: SimdReal> Problem<R> {
 /// All operands are valid for their shapes and strides at every step, C is disjoint from the others and nobody else
 /// touches it; `panel` is valid if [`Problem::packs`].
 #[inline(always)]
-unsafe fn multiply<S: Isa, R: SimdReal>(simd: S, batch: &Batch<R>, panel: *mut R) {
+unsafe fn blocked<S: Isa, R: SimdReal>(simd: S, batch: &Batch<R>, panel: *mut R) {
     let Batch {
         problem,
         a_step,
@@ -185,8 +185,8 @@ unsafe fn multiply<S: Isa, R: SimdReal>(simd: S, batch: &Batch<R>, panel: *mut R
 /// The textbook product, the meaning of [`SimdLevel::Scalar`].
 ///
 /// # Safety
-/// As [`multiply`].
-unsafe fn multiply_textbook<R: SimdReal>(problem: &Problem<R>) {
+/// As [`blocked`].
+unsafe fn textbook<R: SimdReal>(problem: &Problem<R>) {
     let &Problem {
         m,
         n,
@@ -250,16 +250,16 @@ impl<R: SimdReal> Kernel for InPlace<'_, R> {
         let batch = self.0;
         if !matches!(S::LEVEL, SimdLevel::Scalar) && !batch.problem.is_gemv() {
             // SAFETY: `execute` promises valid operands at each step, and that no panel is needed.
-            return unsafe { multiply(simd, batch, std::ptr::null_mut()) };
+            return unsafe { blocked(simd, batch, std::ptr::null_mut()) };
         }
         let mut problem = batch.problem;
         for _ in 0..batch.count {
             // SAFETY: as above.
             unsafe {
                 if matches!(S::LEVEL, SimdLevel::Scalar) {
-                    multiply_textbook(&problem);
+                    textbook(&problem);
                 } else {
-                    multiply_vector(simd, &problem);
+                    dot_rows(simd, &problem);
                 }
             }
             problem.a = problem.a.wrapping_add(batch.a_step);
@@ -279,7 +279,7 @@ impl<R: SimdReal> Kernel for Packing<'_, R> {
     fn run<S: Isa>(self, simd: S) {
         let mut panel = Panel::new();
         // SAFETY: `execute` promises valid operands at each step.
-        unsafe { multiply(simd, self.0, panel.as_mut_ptr()) };
+        unsafe { blocked(simd, self.0, panel.as_mut_ptr()) };
     }
 }
 

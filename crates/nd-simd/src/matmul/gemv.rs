@@ -73,9 +73,9 @@ unsafe fn dots<S: Isa, R: SimdReal, const N: usize>(
 /// Computes a product for which [`Problem::is_gemv`] holds.
 ///
 /// # Safety
-/// As [`super::blocking::multiply`].
+/// As [`super::blocking::blocked`].
 #[inline(always)]
-pub(super) unsafe fn multiply_vector<S: Isa, R: SimdReal>(simd: S, problem: &Problem<R>) {
+pub(super) unsafe fn dot_rows<S: Isa, R: SimdReal>(simd: S, problem: &Problem<R>) {
     let &Problem {
         m,
         k,

@@ -23,7 +23,7 @@ mod parallel;
 mod stack;
 mod view;
 
-pub use parallel::{gemm_fused_parallel, gemm_parallel, gemm_stack_parallel};
+pub use parallel::{multiply_fused_parallel, multiply_parallel, multiply_stack_parallel};
 pub use stack::{StackMut, StackRef};
 pub use view::{MatMut, MatRef};
 
@@ -57,7 +57,7 @@ pub enum StoreActivation {
 /// # Panics
 /// The shapes do not fit, or the machine lacks the level.
 #[track_caller]
-pub fn gemm<R: SimdReal>(
+pub fn multiply<R: SimdReal>(
     level: SimdLevel,
     alpha: R,
     a: MatRef<'_, R>,
@@ -65,16 +65,16 @@ pub fn gemm<R: SimdReal>(
     beta: R,
     c: MatMut<'_, R>,
 ) {
-    gemm_fused(level, alpha, a, b, beta, c, Epilogue::default());
+    multiply_fused(level, alpha, a, b, beta, c, Epilogue::default());
 }
 
-/// [`gemm`] followed by a bias and an activation, without a second pass over C.
+/// [`multiply`] followed by a bias and an activation, without a second pass over C.
 ///
 /// # Panics
-/// As [`gemm`]; or the bias does not have `n` elements; or there is an epilogue and the columns of C are not
+/// As [`multiply`]; or the bias does not have `n` elements; or there is an epilogue and the columns of C are not
 /// neighbours (column stride 1).
 #[track_caller]
-pub fn gemm_fused<R: SimdReal>(
+pub fn multiply_fused<R: SimdReal>(
     level: SimdLevel,
     alpha: R,
     a: MatRef<'_, R>,
@@ -93,7 +93,7 @@ pub fn gemm_fused<R: SimdReal>(
 /// # Panics
 /// `x` does not have as many elements as A has columns, or `y` as it has rows.
 #[track_caller]
-pub fn gemv<R: SimdReal>(
+pub fn multiply_vector<R: SimdReal>(
     level: SimdLevel,
     alpha: R,
     a: MatRef<'_, R>,
@@ -103,7 +103,7 @@ pub fn gemv<R: SimdReal>(
 ) {
     let x = MatRef::row_major(x, x.len(), 1);
     let rows = y.len();
-    gemm(level, alpha, a, x, beta, MatMut::row_major(y, rows, 1));
+    multiply(level, alpha, a, x, beta, MatMut::row_major(y, rows, 1));
 }
 
 /// `C_i = alpha A_i B_i + beta C_i` for each matrix of three stacks; made for many small products, as in attention.
@@ -111,7 +111,7 @@ pub fn gemv<R: SimdReal>(
 /// # Panics
 /// The stacks differ in number, or their matrices do not fit.
 #[track_caller]
-pub fn gemm_stack<R: SimdReal>(
+pub fn multiply_stack<R: SimdReal>(
     level: SimdLevel,
     alpha: R,
     a: StackRef<'_, R>,

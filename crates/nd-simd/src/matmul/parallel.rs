@@ -19,12 +19,12 @@ const ROW_GRAIN: usize = 24;
 /// Blocks of columns are multiples of this: four vectors of 512 bits.
 const COL_GRAIN: usize = 64;
 
-/// [`super::gemm`] on all threads of the current pool; the same bits.
+/// [`super::multiply`] on all threads of the current pool; the same bits.
 ///
 /// # Panics
-/// As [`super::gemm`].
+/// As [`super::multiply`].
 #[track_caller]
-pub fn gemm_parallel<R: SimdReal>(
+pub fn multiply_parallel<R: SimdReal>(
     level: SimdLevel,
     alpha: R,
     a: MatRef<'_, R>,
@@ -32,15 +32,15 @@ pub fn gemm_parallel<R: SimdReal>(
     beta: R,
     c: MatMut<'_, R>,
 ) {
-    gemm_fused_parallel(level, alpha, a, b, beta, c, Epilogue::default());
+    multiply_fused_parallel(level, alpha, a, b, beta, c, Epilogue::default());
 }
 
-/// [`super::gemm_fused`] on all threads of the current pool; the same bits.
+/// [`super::multiply_fused`] on all threads of the current pool; the same bits.
 ///
 /// # Panics
-/// As [`super::gemm_fused`].
+/// As [`super::multiply_fused`].
 #[track_caller]
-pub fn gemm_fused_parallel<R: SimdReal>(
+pub fn multiply_fused_parallel<R: SimdReal>(
     level: SimdLevel,
     alpha: R,
     a: MatRef<'_, R>,
@@ -55,12 +55,12 @@ pub fn gemm_fused_parallel<R: SimdReal>(
     unsafe { run_blocks(level, &Shared(batch), split, 0, split.count) };
 }
 
-/// [`super::gemm_stack`] on all threads of the current pool; the same bits.
+/// [`super::multiply_stack`] on all threads of the current pool; the same bits.
 ///
 /// # Panics
-/// As [`super::gemm_stack`].
+/// As [`super::multiply_stack`].
 #[track_caller]
-pub fn gemm_stack_parallel<R: SimdReal>(
+pub fn multiply_stack_parallel<R: SimdReal>(
     level: SimdLevel,
     alpha: R,
     a: StackRef<'_, R>,

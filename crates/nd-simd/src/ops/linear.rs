@@ -12,7 +12,9 @@ use nd_core::{Buffer, Precision, threads};
 use crate::activations::{Activation, Saved, activation_backward, activation_forward};
 use crate::dispatch::SimdLevel;
 use crate::lanes::SimdReal;
-use crate::matmul::{Epilogue, MatMut, MatRef, StoreActivation, gemm_fused, gemm_fused_parallel};
+use crate::matmul::{
+    Epilogue, MatMut, MatRef, StoreActivation, multiply_fused, multiply_fused_parallel,
+};
 use crate::permute::transpose;
 use crate::reduce::column_sums;
 
@@ -109,9 +111,9 @@ fn product<R: SimdReal>(
     epilogue: Epilogue<'_, R>,
 ) {
     let multiply = if parallel {
-        gemm_fused_parallel
+        multiply_fused_parallel
     } else {
-        gemm_fused
+        multiply_fused
     };
     multiply(level, R::ONE, a, b, accumulate.beta(), c, epilogue);
 }

@@ -9,7 +9,7 @@ use nd_core::shape::Shape;
 use crate::dispatch::SimdLevel;
 use crate::lanes::SimdReal;
 use crate::matmul::{
-    MatMut, MatRef, StackMut, StackRef, gemm, gemm_parallel, gemm_stack, gemm_stack_parallel,
+    MatMut, MatRef, StackMut, StackRef, multiply_parallel, multiply_stack, multiply_stack_parallel,
 };
 
 /// Matrix products on the tape.
@@ -156,9 +156,9 @@ impl Run {
         c: StackMut<'_, R>,
     ) {
         let run = if self.parallel {
-            gemm_stack_parallel
+            multiply_stack_parallel
         } else {
-            gemm_stack
+            multiply_stack
         };
         run(self.level, R::ONE, a, b, accumulate.beta(), c);
     }
@@ -170,7 +170,11 @@ impl Run {
         mut accumulate: Accumulate,
         mut c: MatMut<'_, R>,
     ) {
-        let run = if self.parallel { gemm_parallel } else { gemm };
+        let run = if self.parallel {
+            multiply_parallel
+        } else {
+            crate::matmul::multiply
+        };
         let mut empty = true;
         for (a, b) in products {
             run(self.level, R::ONE, a, b, accumulate.beta(), c.reborrow());

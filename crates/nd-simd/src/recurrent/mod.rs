@@ -26,7 +26,9 @@ use nd_core::autograd::Accumulate;
 
 use crate::dispatch::{Isa, SimdLevel};
 use crate::lanes::{Lanes, SimdReal};
-use crate::matmul::{Epilogue, MatMut, MatRef, StoreActivation, gemm_fused, gemm_fused_parallel};
+use crate::matmul::{
+    Epilogue, MatMut, MatRef, StoreActivation, multiply_fused, multiply_fused_parallel,
+};
 use crate::reduce::column_sums;
 
 /// The sizes of a recurrent layer's run.
@@ -88,9 +90,9 @@ impl Products {
             activation: StoreActivation::Identity,
         };
         let run = if self.parallel {
-            gemm_fused_parallel
+            multiply_fused_parallel
         } else {
-            gemm_fused
+            multiply_fused
         };
         run(self.level, R::ONE, a, b, accumulate.beta(), c, epilogue);
     }
