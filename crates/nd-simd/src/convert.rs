@@ -9,6 +9,69 @@ use nd_core::{bf16, f16};
 
 use crate::dispatch::{Isa, Kernel, SimdLevel, dispatch, same_length};
 
+/// The bits of the nearest bf16. Without branches, so that loops over it become vector code.
+#[inline(always)]
+pub(crate) fn narrow_bf16(x: f32) -> u16 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+    // A NaN keeps its sign and upper payload and becomes quiet; rounding could carry it into infinity.
+    let quiet = bits >> 16 | 0x40;
+    let is_nan = bits & 0x7fff_ffff > 0x7f80_0000;
+    (if is_nan { quiet } else { rounded }) as u16
+}
+
+/// The bits of the nearest f16. Without branches, as above.
+#[inline(always)]
+pub(crate) fn narrow_f16(x: f32) -> u16 {
+    let bits = x.to_bits();
+    let (sign, size) = (bits >> 16 & 0x8000, bits & 0x7fff_ffff);
+    // Normal: round away 13 bits of the fraction, and move the exponent's bias from 127 to 15.
+    let normal = size
+        .wrapping_add(0xfff + (size >> 13 & 1))
+        .wrapping_sub(112 << 23)
+        >> 13;
+    // Below 2^-14: adding one half leaves the multiple of 2^-24 in the low bits, rounded by the addition itself.
+    let denormal = (f32::from_bits(size) + 0.5)
+        .to_bits()
+        .wrapping_sub(0.5f32.to_bits());
+    let finite = if size < 113 << 23 { denormal } else { normal };
+    // From 65520 on, the nearest is infinity.
+    let infinite = if size > 0x7f80_0000 {
+        0x7e00 | size >> 13 & 0x3ff
+    } else {
+        0x7c00
+    };
+    (sign
+        | if size >= 0x477f_f000 {
+            infinite
+        } else {
+            finite
+        }) as u16
+}
+
+/// The number that an f16 stands for; exact. Without branches, as above.
+#[inline(always)]
+pub(crate) fn widen_f16(bits: u16) -> f32 {
+    let bits = u32::from(bits);
+    let (sign, size) = ((bits & 0x8000) << 16, (bits & 0x7fff) << 13);
+    // The product puts the exponent right, for denormals too.
+    let finite = (f32::from_bits(size) * f32::from_bits((127 + 112) << 23)).to_bits();
+    // A NaN becomes quiet, as in every conversion.
+    let quiet = if size & 0x007f_ffff == 0 {
+        0
+    } else {
+        0x0040_0000
+    };
+    let infinite = size | 0x7f80_0000 | quiet;
+    f32::from_bits(
+        sign | if size >= 0x0f80_0000 {
+            infinite
+        } else {
+            finite
+        },
+    )
+}
+
 struct ToBf16<'a>(&'a [f32], &'a mut [bf16]);
 
 impl Kernel for ToBf16<'_> {
@@ -16,12 +79,7 @@ impl Kernel for ToBf16<'_> {
     #[inline(always)]
     fn run<S: Isa>(self, _simd: S) {
         for (&x, y) in self.0.iter().zip(self.1) {
-            let bits = x.to_bits();
-            let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
-            // A NaN keeps its sign and upper payload and becomes quiet; rounding could carry it into infinity.
-            let quiet = bits >> 16 | 0x40;
-            let is_nan = bits & 0x7fff_ffff > 0x7f80_0000;
-            *y = bf16::from_bits(if is_nan { quiet } else { rounded } as u16);
+            *y = bf16::from_bits(narrow_bf16(x));
         }
     }
 }
@@ -96,10 +154,47 @@ mod tests {
     use crate::testing::Noise;
 
     #[test]
+    fn conversions_without_branches_are_those_of_the_half_crate() {
+        for bits in 0..=u16::MAX {
+            let (ours, theirs) = (widen_f16(bits), f16::from_bits(bits).to_f32());
+            assert!(ours.to_bits() == theirs.to_bits() || ours.is_nan() && theirs.is_nan());
+            // The number itself, the ones beside it in f32, and those around the point half way to the next f16.
+            let next = widen_f16(bits.wrapping_add(1));
+            let middle = ((f64::from(theirs) + f64::from(next)) / 2.0) as f32;
+            for x in [theirs, middle] {
+                for x in [-1, 0, 1].map(|d: i32| f32::from_bits(x.to_bits().wrapping_add_signed(d)))
+                {
+                    let (ours, theirs) = (f16::from_bits(narrow_f16(x)), f16::from_f32(x));
+                    let same =
+                        ours.to_bits() == theirs.to_bits() || ours.is_nan() && theirs.is_nan();
+                    assert!(same, "{x:e}: {ours:?} for {theirs:?}");
+                }
+            }
+        }
+        for x in [
+            65519.996,
+            65520.0,
+            -65520.0,
+            1e30,
+            f32::MAX,
+            f32::INFINITY,
+            -0.0,
+            1e-30,
+            f32::NAN,
+        ] {
+            let (ours, theirs) = (f16::from_bits(narrow_f16(x)), f16::from_f32(x));
+            assert!(
+                ours.to_bits() == theirs.to_bits() || ours.is_nan() && theirs.is_nan(),
+                "{x}"
+            );
+        }
+    }
+
+    #[test]
     fn every_sixteen_bit_number_survives_the_round_trip() {
         let halves: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).collect();
         let brains: Vec<bf16> = (0..=u16::MAX).map(bf16::from_bits).collect();
-        for level in SimdLevel::supported() {
+        for level in nd_testing::levels() {
             let mut wide = vec![0.0; halves.len()];
             f16_to_f32(level, &halves, &mut wide);
             let mut back = vec![f16::ZERO; halves.len()];
@@ -162,7 +257,7 @@ mod tests {
             2f32.powi(-25),
         ]);
         x.extend((0..200).map(|_| noise.number(70_000.0) as f32));
-        for level in SimdLevel::supported() {
+        for level in nd_testing::levels() {
             let mut brains = vec![bf16::ZERO; x.len()];
             f32_to_bf16(level, &x, &mut brains);
             let mut halves = vec![f16::ZERO; x.len()];
@@ -180,7 +275,7 @@ mod tests {
 
     #[test]
     fn nan_with_a_low_payload_stays_nan() {
-        for level in SimdLevel::supported() {
+        for level in nd_testing::levels() {
             let mut y = [bf16::ZERO; 2];
             let x = [f32::from_bits(0x7f80_0001), f32::from_bits(0xffff_ffff)];
             f32_to_bf16(level, &x, &mut y);

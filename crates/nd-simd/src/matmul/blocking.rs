@@ -14,7 +14,7 @@
 //! block, its mask and the call would otherwise cost more than the arithmetic.
 
 use super::gemv::dot_rows;
-use super::kernel::{Block, Store, block_rows, block_vecs, run};
+use super::kernel::{Block, Output, Store, block_rows, block_vecs, run};
 use super::pack::{K_BLOCK, Panel, pack_panel};
 use crate::dispatch::{Isa, Kernel, SimdLevel, dispatch, instance};
 use crate::lanes::{Lanes, SimdReal};
@@ -128,15 +128,17 @@ unsafe fn blocked<S: Isa, R: SimdReal>(simd: S, batch: &Batch<R>, panel: *mut R)
                     a_col_stride: a_strides.1,
                     b: b.wrapping_add(start * b_strides.0 + column * b_strides.1),
                     b_row_stride: b_strides.0,
-                    c: c.wrapping_add(column),
-                    c_row_stride: problem.c_row_stride,
-                    store,
-                    bias: if is_last && !problem.bias.is_null() {
-                        problem.bias.wrapping_add(column)
-                    } else {
-                        std::ptr::null()
+                    output: Output {
+                        c: c.wrapping_add(column),
+                        c_row_stride: problem.c_row_stride,
+                        store,
+                        bias: if is_last && !problem.bias.is_null() {
+                            problem.bias.wrapping_add(column)
+                        } else {
+                            std::ptr::null()
+                        },
+                        relu: is_last && problem.relu,
                     },
-                    relu: is_last && problem.relu,
                     count,
                     a_step,
                     b_step,
@@ -169,7 +171,7 @@ unsafe fn blocked<S: Isa, R: SimdReal>(simd: S, batch: &Batch<R>, panel: *mut R)
                     // SAFETY: the block lies inside the operands.
                     unsafe { run(simd, rows, vecs, width - (vecs - 1) * lanes, &block) };
                     block.a = block.a.wrapping_add(rows * a_strides.0);
-                    block.c = block.c.wrapping_add(rows * problem.c_row_stride);
+                    block.output.c = block.output.c.wrapping_add(rows * problem.c_row_stride);
                     row += rows;
                 }
                 column += width;

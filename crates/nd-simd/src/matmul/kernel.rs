@@ -27,17 +27,23 @@ pub(super) struct Block<R> {
     pub(super) a_col_stride: usize,
     pub(super) b: *const R,
     pub(super) b_row_stride: usize,
+    pub(super) output: Output<R>,
+    /// How many products of a stack have such a block, and how much further each next one lies.
+    pub(super) count: usize,
+    pub(super) a_step: usize,
+    pub(super) b_step: usize,
+    pub(super) c_step: usize,
+}
+
+/// The block of C, and what is done to sums on their way there.
+#[derive(Clone, Copy)]
+pub(super) struct Output<R> {
     pub(super) c: *mut R,
     pub(super) c_row_stride: usize,
     pub(super) store: Store<R>,
     /// One value for each column, or null.
     pub(super) bias: *const R,
     pub(super) relu: bool,
-    /// How many products of a stack have such a block, and how much further each next one lies.
-    pub(super) count: usize,
-    pub(super) a_step: usize,
-    pub(super) b_step: usize,
-    pub(super) c_step: usize,
 }
 
 /// How sums reach C.
@@ -49,6 +55,127 @@ pub(super) enum Store<R> {
     Continue,
     /// `alpha sum + beta C`; C is not read when `beta` is zero.
     Scale { alpha: R, beta: R },
+}
+
+/// The vectors of a block, held in registers.
+pub(super) type Sums<S, R, const ROWS: usize, const VECS: usize> = [[Lanes<S, R>; VECS]; ROWS];
+
+/// Vector `j` of `VECS` from `pointer` on; of the last one only `last` lanes when `MASKED`.
+///
+/// # Safety
+/// Those elements may be read.
+#[inline(always)]
+pub(super) unsafe fn load<S: Isa, R: SimdReal, const VECS: usize, const MASKED: bool>(
+    simd: S,
+    pointer: *const R,
+    j: usize,
+    last: usize,
+) -> Lanes<S, R> {
+    let pointer = pointer.wrapping_add(j * Lanes::<S, R>::LEN);
+    // SAFETY: the caller's.
+    unsafe {
+        if MASKED && j + 1 == VECS {
+            let mask = R::first_lanes(simd, last);
+            Lanes::from_raw(simd, R::load_masked(simd, mask, pointer))
+        } else {
+            Lanes::load_ptr(simd, pointer)
+        }
+    }
+}
+
+impl<R: SimdReal> Output<R> {
+    /// What a chain of sums starts from: zero, or what C holds.
+    ///
+    /// # Safety
+    /// The block of C may be read; its last vector is `last` lanes wide when `MASKED`.
+    #[inline(always)]
+    pub(super) unsafe fn begin<S: Isa, const ROWS: usize, const VECS: usize, const MASKED: bool>(
+        &self,
+        simd: S,
+        last: usize,
+    ) -> Sums<S, R, ROWS, VECS> {
+        let mut acc = [[Lanes::<S, R>::zero(simd); VECS]; ROWS];
+        if let Store::Continue = self.store {
+            for i in 0..ROWS {
+                let c = self.c.wrapping_add(i * self.c_row_stride);
+                for j in 0..VECS {
+                    // SAFETY: the caller's.
+                    acc[i][j] = unsafe { load::<S, R, VECS, MASKED>(simd, c, j, last) };
+                }
+            }
+        }
+        acc
+    }
+
+    /// Brings the sums to C.
+    ///
+    /// # Safety
+    /// As [`Output::begin`]; the block may be written, and the bias, if any, be read.
+    #[inline(always)]
+    pub(super) unsafe fn finish<
+        S: Isa,
+        const ROWS: usize,
+        const VECS: usize,
+        const MASKED: bool,
+    >(
+        &self,
+        simd: S,
+        last: usize,
+        mut acc: Sums<S, R, ROWS, VECS>,
+    ) {
+        // One small loop for each thing that can happen, because the compiler unrolls only small loops.
+        if let Store::Scale { alpha, beta } = self.store {
+            for i in 0..ROWS {
+                for j in 0..VECS {
+                    acc[i][j] = acc[i][j] * alpha;
+                }
+            }
+            if beta != R::ZERO {
+                let beta = Lanes::splat(simd, beta);
+                for i in 0..ROWS {
+                    let c = self.c.wrapping_add(i * self.c_row_stride);
+                    for j in 0..VECS {
+                        // SAFETY: the caller's.
+                        let old = unsafe { load::<S, R, VECS, MASKED>(simd, c, j, last) };
+                        acc[i][j] = beta.mul_add(old, acc[i][j]);
+                    }
+                }
+            }
+        }
+        if !self.bias.is_null() {
+            for j in 0..VECS {
+                // SAFETY: the caller's.
+                let bias = unsafe { load::<S, R, VECS, MASKED>(simd, self.bias, j, last) };
+                for i in 0..ROWS {
+                    acc[i][j] += bias;
+                }
+            }
+        }
+        if self.relu {
+            let zero = Lanes::zero(simd);
+            for i in 0..ROWS {
+                for j in 0..VECS {
+                    // The second operand when either is NaN, so NaN stays.
+                    acc[i][j] = zero.larger_of(acc[i][j]);
+                }
+            }
+        }
+        for i in 0..ROWS {
+            let c = self.c.wrapping_add(i * self.c_row_stride);
+            for j in 0..VECS {
+                let target = c.wrapping_add(j * Lanes::<S, R>::LEN);
+                // SAFETY: the caller's.
+                unsafe {
+                    if MASKED && j + 1 == VECS {
+                        let mask = R::first_lanes(simd, last);
+                        R::store_masked(simd, mask, target, acc[i][j].raw());
+                    } else {
+                        acc[i][j].store_ptr(target);
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// The token travels in the struct, because pulp's trait hands out one that is not known to be an [`Isa`].
@@ -71,27 +198,13 @@ impl<S: Isa, R: SimdReal, const ROWS: usize, const VECS: usize, const MASKED: bo
             block: &block,
             last,
         } = self;
-        let lanes = Lanes::<S, R>::LEN;
-        let mask = R::first_lanes(simd, last);
-        macro_rules! load {
-            ($pointer:expr, $j:expr) => {{
-                let pointer = $pointer.wrapping_add($j * lanes);
-                // SAFETY: `run` promises `VECS` vectors here, the last one `last` lanes wide when masked.
-                unsafe {
-                    if MASKED && $j + 1 == VECS {
-                        Lanes::from_raw(simd, R::load_masked(simd, mask, pointer))
-                    } else {
-                        Lanes::load_ptr(simd, pointer)
-                    }
-                }
-            }};
-        }
         // Index loops over constant bounds: they unroll completely, so that `acc` lives in registers.
         macro_rules! step {
             ($acc:ident, $a:expr, $b:expr) => {{
                 let mut row = [Lanes::<S, R>::zero(simd); VECS];
                 for j in 0..VECS {
-                    row[j] = load!($b, j);
+                    // SAFETY: `run` promises `VECS` vectors of B, the last one `last` lanes wide when masked.
+                    row[j] = unsafe { load::<S, R, VECS, MASKED>(simd, $b, j, last) };
                 }
                 for i in 0..ROWS {
                     // SAFETY: `run` promises `ROWS` rows of A.
@@ -102,18 +215,11 @@ impl<S: Isa, R: SimdReal, const ROWS: usize, const VECS: usize, const MASKED: bo
                 }
             }};
         }
-        let (mut a_start, mut b_start, mut c_start) = (block.a, block.b, block.c);
+        let (mut a_start, mut b_start, mut output) = (block.a, block.b, block.output);
         for _ in 0..block.count {
             let (mut a, mut b) = (a_start, b_start);
-            let mut acc = [[Lanes::<S, R>::zero(simd); VECS]; ROWS];
-            if let Store::Continue = block.store {
-                for i in 0..ROWS {
-                    let c = c_start.wrapping_add(i * block.c_row_stride);
-                    for j in 0..VECS {
-                        acc[i][j] = load!(c.cast_const(), j);
-                    }
-                }
-            }
+            // SAFETY: `run` promises the block of C.
+            let mut acc = unsafe { output.begin::<S, ROWS, VECS, MASKED>(simd, last) };
             for _ in 0..block.k / 2 {
                 step!(acc, a, b);
                 step!(
@@ -127,57 +233,11 @@ impl<S: Isa, R: SimdReal, const ROWS: usize, const VECS: usize, const MASKED: bo
             if block.k % 2 == 1 {
                 step!(acc, a, b);
             }
-            // One small loop for each thing that can happen, because the compiler unrolls only small loops.
-            if let Store::Scale { alpha, beta } = block.store {
-                for i in 0..ROWS {
-                    for j in 0..VECS {
-                        acc[i][j] = acc[i][j] * alpha;
-                    }
-                }
-                if beta != R::ZERO {
-                    let beta = Lanes::splat(simd, beta);
-                    for i in 0..ROWS {
-                        let c = c_start.wrapping_add(i * block.c_row_stride);
-                        for j in 0..VECS {
-                            acc[i][j] = beta.mul_add(load!(c.cast_const(), j), acc[i][j]);
-                        }
-                    }
-                }
-            }
-            if !block.bias.is_null() {
-                for j in 0..VECS {
-                    let bias = load!(block.bias, j);
-                    for i in 0..ROWS {
-                        acc[i][j] += bias;
-                    }
-                }
-            }
-            if block.relu {
-                let zero = Lanes::zero(simd);
-                for i in 0..ROWS {
-                    for j in 0..VECS {
-                        // The second operand when either is NaN, so NaN stays.
-                        acc[i][j] = zero.larger_of(acc[i][j]);
-                    }
-                }
-            }
-            for i in 0..ROWS {
-                let c = c_start.wrapping_add(i * block.c_row_stride);
-                for j in 0..VECS {
-                    let target = c.wrapping_add(j * lanes);
-                    // SAFETY: `run` promises that the block may be written, the last vector `last` lanes wide.
-                    unsafe {
-                        if MASKED && j + 1 == VECS {
-                            R::store_masked(simd, mask, target, acc[i][j].raw());
-                        } else {
-                            acc[i][j].store_ptr(target);
-                        }
-                    }
-                }
-            }
+            // SAFETY: `run` promises the block of C and the bias.
+            unsafe { output.finish::<S, ROWS, VECS, MASKED>(simd, last, acc) };
             a_start = a_start.wrapping_add(block.a_step);
             b_start = b_start.wrapping_add(block.b_step);
-            c_start = c_start.wrapping_add(block.c_step);
+            output.c = output.c.wrapping_add(block.c_step);
         }
     }
 }
@@ -186,7 +246,13 @@ impl<S: Isa, R: SimdReal, const ROWS: usize, const VECS: usize, const MASKED: bo
 /// or narrower where all rows then fit into one block, so that B is read once.
 #[inline(always)]
 pub(super) fn block_vecs<S: Isa>(m: usize, left: usize) -> usize {
-    let widest = match (S::REGISTER_COUNT >= 32, m) {
+    block_vecs_of(S::REGISTER_COUNT, m, left)
+}
+
+/// [`block_vecs`] for a number of vector registers.
+#[inline(always)]
+pub(super) fn block_vecs_of(registers: usize, m: usize, left: usize) -> usize {
+    let widest = match (registers >= 32, m) {
         (true, 7..=8) => 3,
         (true, 9..=12) => 2,
         (true, _) => 4,
@@ -200,7 +266,13 @@ pub(super) fn block_vecs<S: Isa>(m: usize, left: usize) -> usize {
 /// Blocks are made nearly equal, because a last block of one row would read all of B for little work.
 #[inline(always)]
 pub(super) fn block_rows<S: Isa>(vecs: usize, left: usize) -> usize {
-    let most = match (S::REGISTER_COUNT >= 32, vecs) {
+    block_rows_of(S::REGISTER_COUNT, vecs, left)
+}
+
+/// [`block_rows`] for a number of vector registers.
+#[inline(always)]
+pub(super) fn block_rows_of(registers: usize, vecs: usize, left: usize) -> usize {
+    let most = match (registers >= 32, vecs) {
         (true, 4) | (false, 2) => 6,
         (true, 3) | (false, 1) => 8,
         _ => 12,

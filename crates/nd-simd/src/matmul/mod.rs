@@ -17,12 +17,17 @@
 
 mod blocking;
 mod gemv;
+mod half;
 mod kernel;
 mod pack;
 mod parallel;
 mod stack;
 mod view;
 
+pub use half::{
+    Operand, PackedBf16, multiply_half, multiply_half_parallel, multiply_packed,
+    multiply_packed_parallel, pack_bf16, packed_bf16_len,
+};
 pub use parallel::{multiply_fused_parallel, multiply_parallel, multiply_stack_parallel};
 pub use stack::{StackMut, StackRef};
 pub use view::{MatMut, MatRef};
@@ -38,6 +43,22 @@ pub struct Epilogue<'a, R> {
     pub bias: Option<&'a [R]>,
     /// What follows the bias.
     pub activation: StoreActivation,
+}
+
+impl<R> Epilogue<'_, R> {
+    /// Whether nothing happens.
+    fn is_plain(&self) -> bool {
+        self.bias.is_none() && self.activation == StoreActivation::Identity
+    }
+
+    /// The address of the bias from `column` on, or null, and whether a ReLU follows; none of it before the `last` block of k.
+    fn at(&self, last: bool, column: usize) -> (*const R, bool) {
+        let bias = match self.bias {
+            Some(bias) if last => bias.as_ptr().wrapping_add(column),
+            _ => std::ptr::null(),
+        };
+        (bias, last && self.activation == StoreActivation::Relu)
+    }
 }
 
 /// An activation cheap enough to apply while C is in registers.
@@ -179,7 +200,7 @@ fn plan<R: SimdReal>(
     if let Some(bias) = epilogue.bias {
         assert_eq!(bias.len(), n, "the bias of a product with {n} columns");
     }
-    let plain = epilogue.bias.is_none() && !relu;
+    let plain = epilogue.is_plain();
     assert!(
         plain || c.col_stride() == 1 || n <= 1,
         "an epilogue needs neighbouring columns, found the strides ({}, {}) of C [{m}, {n}]",

@@ -3,6 +3,8 @@
 //! C is cut into blocks of rows, or of columns when it has few rows; never along k, so no sums are rearranged. The cuts depend
 //! on the shape alone.
 
+use std::ops::Range;
+
 use super::blocking::{Batch, execute};
 use super::stack::{StackMut, StackRef};
 use super::view::{MatMut, MatRef};
@@ -50,9 +52,8 @@ pub fn multiply_fused_parallel<R: SimdReal>(
     epilogue: Epilogue<'_, R>,
 ) {
     let batch = plan(alpha, a, b, beta, c, epilogue).batch();
-    let split = Split::of(&batch);
     // SAFETY: `plan` checked the operands; the blocks are disjoint; the borrow of C outlives the joins.
-    unsafe { run_blocks(level, &Shared(batch), split, 0, split.count) };
+    unsafe { execute_parallel(level, batch) };
 }
 
 /// [`super::multiply_stack`] on all threads of the current pool; the same bits.
@@ -71,9 +72,8 @@ pub fn multiply_stack_parallel<R: SimdReal>(
     let Some(batch) = plan_stack(level, alpha, a, b, beta, c) else {
         return;
     };
-    let split = Split::of(&batch);
     // SAFETY: as above; matrices of a stack share no element of C.
-    unsafe { run_blocks(level, &Shared(batch), split, 0, split.count) };
+    unsafe { execute_parallel(level, batch) };
 }
 
 /// A batch whose blocks go to several threads.
@@ -82,7 +82,7 @@ struct Shared<R>(Batch<R>);
 // SAFETY: threads read A, B and the bias, and write disjoint blocks of C, while the owner's borrows are held.
 unsafe impl<R: SimdReal> Sync for Shared<R> {}
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 enum Axis {
     Products,
     Rows,
@@ -91,10 +91,30 @@ enum Axis {
 
 /// Blocks of `size` along an axis.
 #[derive(Clone, Copy)]
-struct Split {
+pub(super) struct Split {
     axis: Axis,
     size: usize,
     count: usize,
+}
+
+/// One block of a [`Split`].
+#[derive(Clone, Copy)]
+pub(super) struct Part {
+    axis: Axis,
+    start: usize,
+    size: usize,
+}
+
+impl Part {
+    /// The rows and columns of C that belong to the part.
+    pub(super) fn of(self, m: usize, n: usize) -> (Range<usize>, Range<usize>) {
+        let within = |len: usize| self.start..len.min(self.start.saturating_add(self.size));
+        match self.axis {
+            Axis::Rows => (within(m), 0..n),
+            Axis::Columns => (0..m, within(n)),
+            Axis::Products => (0..m, 0..n),
+        }
+    }
 }
 
 impl Split {
@@ -109,10 +129,21 @@ impl Split {
                 count: batch.count.div_ceil(size),
             };
         }
-        let (axis, len, each, grain) = if p.m >= 4 * ROW_GRAIN || p.m >= p.n {
-            (Axis::Rows, p.m, p.n * p.k, ROW_GRAIN)
+        Self::of_shape(p.m, p.k, p.n, ROW_GRAIN, COL_GRAIN)
+    }
+
+    /// Blocks of rows or columns that are multiples of a grain.
+    pub(super) fn of_shape(
+        m: usize,
+        k: usize,
+        n: usize,
+        row_grain: usize,
+        col_grain: usize,
+    ) -> Self {
+        let (axis, len, each, grain) = if m >= 4 * ROW_GRAIN || m >= n {
+            (Axis::Rows, m, n * k, row_grain)
         } else {
-            (Axis::Columns, p.n, p.m * p.k, COL_GRAIN)
+            (Axis::Columns, n, m * k, col_grain)
         };
         let size = BLOCK_WORK.div_ceil(each.max(1)).next_multiple_of(grain);
         Self {
@@ -121,56 +152,67 @@ impl Split {
             count: len.div_ceil(size),
         }
     }
+
+    /// Everything in one block.
+    pub(super) fn whole() -> Self {
+        Self {
+            axis: Axis::Products,
+            size: usize::MAX,
+            count: 1,
+        }
+    }
 }
 
-/// Computes the blocks `start..end`, halves in parallel.
-///
-/// # Safety
-/// As [`execute`], for the whole batch.
-unsafe fn run_blocks<R: SimdReal>(
-    level: SimdLevel,
-    shared: &Shared<R>,
-    split: Split,
-    start: usize,
-    end: usize,
-) {
+/// Calls `run` for every block of a split, halves in parallel.
+pub(super) fn run_blocks(split: Split, run: &(impl Fn(Part) + Sync)) {
+    run_range(split, 0, split.count, run);
+}
+
+fn run_range(split: Split, start: usize, end: usize, run: &(impl Fn(Part) + Sync)) {
     if end - start > 1 {
         let middle = start + (end - start) / 2;
         rayon::join(
-            // SAFETY: the caller's contract; the halves are disjoint.
-            || unsafe { run_blocks(level, shared, split, start, middle) },
-            // SAFETY: as above.
-            || unsafe { run_blocks(level, shared, split, middle, end) },
+            || run_range(split, start, middle, run),
+            || run_range(split, middle, end, run),
         );
-        return;
+    } else if end > start {
+        let Split { axis, size, .. } = split;
+        run(Part {
+            axis,
+            start: start * size,
+            size,
+        });
     }
-    if end == start {
-        return;
-    }
-    let mut batch = shared.0;
-    let first = start * split.size;
-    let p = &mut batch.problem;
-    match split.axis {
-        Axis::Products => {
-            p.a = p.a.wrapping_add(first * batch.a_step);
-            p.b = p.b.wrapping_add(first * batch.b_step);
-            p.c = p.c.wrapping_add(first * batch.c_step);
-            batch.count = split.size.min(batch.count - first);
-        }
-        Axis::Rows => {
-            p.a = p.a.wrapping_add(first * p.a_strides.0);
-            p.c = p.c.wrapping_add(first * p.c_row_stride);
-            p.m = split.size.min(p.m - first);
-        }
-        Axis::Columns => {
-            p.b = p.b.wrapping_add(first * p.b_strides.1);
-            p.c = p.c.wrapping_add(first);
-            p.n = split.size.min(p.n - first);
+}
+
+/// Computes a batch, its blocks in parallel.
+///
+/// # Safety
+/// As [`execute`], for the whole batch.
+unsafe fn execute_parallel<R: SimdReal>(level: SimdLevel, batch: Batch<R>) {
+    let shared = Shared(batch);
+    // Captured as a whole: its field alone is not `Sync`.
+    let shared = &shared;
+    run_blocks(Split::of(&shared.0), &|part| {
+        let mut batch = shared.0;
+        let p = &mut batch.problem;
+        if part.axis == Axis::Products {
+            p.a = p.a.wrapping_add(part.start * batch.a_step);
+            p.b = p.b.wrapping_add(part.start * batch.b_step);
+            p.c = p.c.wrapping_add(part.start * batch.c_step);
+            batch.count = part.size.min(batch.count - part.start);
+        } else {
+            let (rows, columns) = part.of(p.m, p.n);
+            p.a = p.a.wrapping_add(rows.start * p.a_strides.0);
+            p.b = p.b.wrapping_add(columns.start * p.b_strides.1);
+            p.c =
+                p.c.wrapping_add(rows.start * p.c_row_stride + columns.start);
             if !p.bias.is_null() {
-                p.bias = p.bias.wrapping_add(first);
+                p.bias = p.bias.wrapping_add(columns.start);
             }
+            (p.m, p.n) = (rows.len(), columns.len());
         }
-    }
-    // SAFETY: a block of valid operands; no other block shares its part of C.
-    unsafe { execute(level, &batch) };
+        // SAFETY: a block of valid operands; no other block shares its part of C.
+        unsafe { execute(level, &batch) };
+    });
 }

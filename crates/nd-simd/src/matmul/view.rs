@@ -3,7 +3,7 @@
 //! A transpose is an exchange of strides, so `a.t()` costs nothing and every product of this module takes any
 //! combination of row-major, column-major and strided operands.
 
-use nd_core::Real;
+use nd_core::Element;
 
 /// A read-only matrix: element `(i, j)` is `data[i * row_stride + j * col_stride]`.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +46,7 @@ fn check_span(len: usize, rows: usize, cols: usize, row_stride: usize, col_strid
     );
 }
 
-impl<'a, R: Real> MatRef<'a, R> {
+impl<'a, R: Element> MatRef<'a, R> {
     /// A contiguous row-major matrix.
     ///
     /// # Panics
@@ -186,7 +186,7 @@ impl<R> MatRef<'_, R> {
     }
 }
 
-impl<'a, R: Real> MatMut<'a, R> {
+impl<'a, R: Element> MatMut<'a, R> {
     /// A contiguous row-major matrix.
     ///
     /// # Panics

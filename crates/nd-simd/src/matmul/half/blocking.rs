@@ -1,0 +1,437 @@
+//! The loops around both micro-kernels.
+//!
+//! ```text
+//! pack B if many rows will read it
+//! for each block of 96 rows                         (over the threads)
+//!     for each block of k
+//!         pack the block of A, unless it can be read in place
+//!         for each panel of 64 columns
+//!             pack the panel of B, unless that has been done
+//!             for each block of rows: micro-kernel
+//! ```
+
+use nd_core::Buffer;
+use nd_core::bf16;
+use nd_core::options::Precision;
+
+use super::Operand;
+use super::pack::{
+    PANEL, PackedBf16, ROW_BLOCK, Scratch, pack_panel, packed_bf16_len, pairs, stored_width, take,
+};
+use super::widen::{Exact, Rounding, ToBf16, ToF16, Widening};
+use crate::dispatch::{Isa, Kernel, SimdLevel, dispatch};
+use crate::matmul::kernel::{Output, Store, block_rows_of, block_vecs_of};
+use crate::matmul::parallel::{Split, run_blocks};
+use crate::matmul::view::{MatMut, MatRef};
+use crate::matmul::{Epilogue, StoreActivation};
+
+/// The right operand.
+#[derive(Clone, Copy)]
+pub(super) enum Right<'a, B> {
+    Plain(MatRef<'a, B>),
+    Packed(PackedBf16<'a>),
+}
+
+impl<B: Operand> Right<'_, B> {
+    fn cols(&self) -> usize {
+        match self {
+            Self::Plain(b) => b.cols(),
+            Self::Packed(b) => b.cols(),
+        }
+    }
+}
+
+/// Packing and micro-kernel of one way to compute.
+pub(super) trait Engine: Copy {
+    /// Rows of B at a time.
+    const K_BLOCK: usize;
+    /// f32 sums in one vector.
+    const LANES: usize;
+    /// Vector registers.
+    const REGISTERS: usize;
+
+    /// The address and row stride (in bytes) of a block of A that can be read as it is.
+    fn in_place<A: Operand>(
+        self,
+        a: *const A,
+        strides: (usize, usize),
+        depth: usize,
+    ) -> Option<(*const u8, usize)>;
+
+    /// Packs a block of A; the distance between its rows, in bytes.
+    ///
+    /// # Safety
+    /// The block may be read; the target has room for `rows` rows of `depth` elements, padded to pairs.
+    unsafe fn pack_left<A: Operand>(
+        self,
+        a: *const A,
+        strides: (usize, usize),
+        rows: usize,
+        depth: usize,
+        target: *mut u32,
+    ) -> usize;
+
+    /// Packs a panel of B, `stored` columns wide.
+    ///
+    /// # Safety
+    /// `depth x width` elements may be read; the target has room for `stored` words per row (or pair).
+    unsafe fn pack_right<B: Operand>(
+        self,
+        b: *const B,
+        strides: (usize, usize),
+        depth: usize,
+        width: usize,
+        target: *mut u32,
+        stored: usize,
+    );
+
+    /// The address of rows of a packed panel, perhaps brought to `target` in another form.
+    ///
+    /// # Safety
+    /// `depth` rows of `stored` columns may be read; the target has room for them.
+    unsafe fn unpack_right(
+        self,
+        panel: *const u16,
+        depth: usize,
+        stored: usize,
+        target: *mut u32,
+    ) -> *const u32;
+
+    /// One block of C.
+    ///
+    /// # Safety
+    /// All that the tile points to is valid for `rows` rows and `vecs` vectors, the last one `last` lanes wide in C.
+    unsafe fn run(self, rows: usize, vecs: usize, last: usize, tile: &Tile);
+}
+
+/// A block of C with packed operands.
+#[derive(Clone, Copy)]
+pub(super) struct Tile {
+    pub(super) depth: usize,
+    pub(super) a: *const u8,
+    /// Bytes from row to row of A.
+    pub(super) a_row_bytes: usize,
+    pub(super) b: *const u32,
+    /// Words from row to row (or pair to pair) of B.
+    pub(super) b_stride: usize,
+    pub(super) output: Output<f32>,
+}
+
+/// A checked product.
+pub(super) struct Task<'a, A, B> {
+    level: SimdLevel,
+    precision: Precision,
+    alpha: f32,
+    a: MatRef<'a, A>,
+    b: Right<'a, B>,
+    beta: f32,
+    c: *mut f32,
+    c_row_stride: usize,
+    epilogue: Epilogue<'a, f32>,
+}
+
+// SAFETY: threads read A, B and the bias, and write disjoint blocks of C, which is borrowed for the life of the task.
+unsafe impl<A: Operand, B: Operand> Sync for Task<'_, A, B> {}
+
+impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
+    /// The shapes have been checked; the columns of C are neighbours.
+    pub(super) fn new(
+        level: SimdLevel,
+        precision: Precision,
+        alpha: f32,
+        a: MatRef<'a, A>,
+        b: Right<'a, B>,
+        beta: f32,
+        c: &'a mut MatMut<'_, f32>,
+        epilogue: Epilogue<'a, f32>,
+    ) -> Self {
+        debug_assert_eq!((c.rows(), c.cols()), (a.rows(), b.cols()));
+        Self {
+            level,
+            precision,
+            alpha,
+            a,
+            b,
+            beta,
+            c_row_stride: c.row_stride(),
+            c: c.data_mut().as_mut_ptr(),
+            epilogue,
+        }
+    }
+
+    /// Computes all of C.
+    pub(super) fn run(&self, parallel: bool) {
+        let (m, k, n) = (self.a.rows(), self.a.cols(), self.b.cols());
+        if m == 0 || n == 0 {
+            return;
+        }
+        if self.level == SimdLevel::Scalar {
+            // SAFETY: C is borrowed.
+            return unsafe { self.textbook() };
+        }
+        let split = if parallel {
+            Split::of_shape(m, k, n, ROW_BLOCK / 2, PANEL)
+        } else {
+            Split::whole()
+        };
+        // Packed whole where several blocks of rows read it; then also by all threads.
+        let shared: Buffer<bf16>;
+        let mut b = self.b;
+        if let Right::Plain(plain) = b
+            && m > ROW_BLOCK
+            && self.precision == Precision::Bf16
+        {
+            let mut packed = take(packed_bf16_len(k, n));
+            self.pack_whole(plain, &mut packed, parallel);
+            shared = packed;
+            b = Right::Packed(PackedBf16::new(&shared, k, n));
+        }
+        run_blocks(split, &|range| {
+            let (rows, cols) = range.of(m, n);
+            // SAFETY: blocks of one split are disjoint parts of C, which is borrowed.
+            unsafe { self.block(b, rows, cols) };
+        });
+    }
+
+    /// The textbook product, the meaning of [`SimdLevel::Scalar`].
+    ///
+    /// # Safety
+    /// As [`Task::block`], for all of C.
+    unsafe fn textbook(&self) {
+        let round = |x: f32| match self.precision {
+            Precision::F32 => x,
+            Precision::Bf16 => ToBf16::round(x),
+            Precision::F16 => ToF16::round(x),
+        };
+        for i in 0..self.a.rows() {
+            for j in 0..self.b.cols() {
+                let mut sum = 0.0;
+                for p in 0..self.a.cols() {
+                    let b = match self.b {
+                        Right::Plain(b) => round(b.at(p, j).widen()),
+                        Right::Packed(b) => b.at(p, j).widen(),
+                    };
+                    sum += round(self.a.at(i, p).widen()) * b;
+                }
+                let mut value = self.alpha * sum;
+                // SAFETY: inside C.
+                let slot = unsafe { &mut *self.c.add(i * self.c_row_stride + j) };
+                if self.beta != 0.0 {
+                    value += self.beta * *slot;
+                }
+                if let Some(bias) = self.epilogue.bias {
+                    value += bias[j];
+                }
+                let relu = self.epilogue.activation == StoreActivation::Relu;
+                *slot = if relu && value < 0.0 { 0.0 } else { value };
+            }
+        }
+    }
+
+    fn pack_whole(&self, b: MatRef<'_, B>, target: &mut [bf16], parallel: bool) {
+        let panel = 2 * pairs(b.rows()) * PANEL;
+        if panel == 0 {
+            return;
+        }
+        let pack = |(index, target): (usize, &mut [bf16])| {
+            pack_panel(self.level, b, index * PANEL, target);
+        };
+        if parallel {
+            use rayon::prelude::*;
+            target.par_chunks_mut(panel).enumerate().for_each(pack);
+        } else {
+            target.chunks_mut(panel).enumerate().for_each(pack);
+        }
+    }
+
+    /// One block of C; `cols` starts at a multiple of [`PANEL`].
+    ///
+    /// # Safety
+    /// Nobody else touches the block.
+    unsafe fn block(
+        &self,
+        b: Right<'_, B>,
+        rows: std::ops::Range<usize>,
+        cols: std::ops::Range<usize>,
+    ) {
+        #[cfg(target_arch = "x86_64")]
+        if self.precision == Precision::Bf16
+            && let Some(engine) = super::dot::PairDot::new(self.level)
+        {
+            // SAFETY: the caller's.
+            return unsafe { self.block_with(engine, b, rows, cols) };
+        }
+        dispatch(
+            self.level,
+            WidenBlock {
+                task: self,
+                b,
+                rows,
+                cols,
+            },
+        );
+    }
+
+    /// [`Task::block`] with one engine.
+    ///
+    /// # Safety
+    /// As [`Task::block`].
+    unsafe fn block_with<E: Engine>(
+        &self,
+        engine: E,
+        b: Right<'_, B>,
+        rows: std::ops::Range<usize>,
+        cols: std::ops::Range<usize>,
+    ) {
+        let mut scratch = Scratch::new();
+        let k = self.a.cols();
+        let a_strides = (self.a.row_stride(), self.a.col_stride());
+        let chained = self.alpha == 1.0 && (self.beta == 0.0 || self.beta == 1.0);
+        let mut row_start = rows.start;
+        while row_start < rows.end {
+            let m = ROW_BLOCK.min(rows.end - row_start);
+            let mut k_start = 0;
+            loop {
+                let depth = E::K_BLOCK.min(k - k_start);
+                let is_last = k_start + depth == k;
+                let store = match (chained, k_start == 0) {
+                    (true, true) if self.beta == 0.0 => Store::Write,
+                    (true, _) => Store::Continue,
+                    (false, first) => Store::Scale {
+                        alpha: self.alpha,
+                        beta: if first { self.beta } else { 1.0 },
+                    },
+                };
+                let a = self.a.data().as_ptr();
+                let a = a.wrapping_add(row_start * a_strides.0 + k_start * a_strides.1);
+                let (a, a_row_bytes) = match engine.in_place(a, a_strides, depth) {
+                    Some(found) => found,
+                    None => {
+                        let target = scratch.left();
+                        // SAFETY: the block lies inside A; the scratch holds a whole block.
+                        let bytes = unsafe { engine.pack_left(a, a_strides, m, depth, target) };
+                        (target.cast_const().cast(), bytes)
+                    }
+                };
+                let mut column = cols.start;
+                while column < cols.end {
+                    let width = PANEL.min(cols.end - column);
+                    let (panel, stored) = match b {
+                        Right::Plain(b) => {
+                            let stored = width.next_multiple_of(E::LANES);
+                            let strides = (b.row_stride(), b.col_stride());
+                            let from = b.data().as_ptr();
+                            let from = from.wrapping_add(k_start * strides.0 + column * strides.1);
+                            let target = scratch.right();
+                            // SAFETY: the panel lies inside B; the scratch holds a whole panel.
+                            unsafe {
+                                engine.pack_right(from, strides, depth, width, target, stored);
+                            }
+                            (target.cast_const(), stored)
+                        }
+                        Right::Packed(b) => {
+                            let stored = stored_width(b.cols(), column);
+                            let panel = b.panel(column, k_start / 2);
+                            let target = scratch.right();
+                            // SAFETY: blocks of k begin at even rows; the panel holds them all.
+                            let panel =
+                                unsafe { engine.unpack_right(panel, depth, stored, target) };
+                            (panel, stored)
+                        }
+                    };
+                    let (bias, relu) = self.epilogue.at(is_last, column);
+                    let mut tile = Tile {
+                        depth,
+                        a,
+                        a_row_bytes,
+                        b: panel,
+                        b_stride: stored,
+                        output: Output {
+                            c: self.c.wrapping_add(row_start * self.c_row_stride + column),
+                            c_row_stride: self.c_row_stride,
+                            store,
+                            bias,
+                            relu,
+                        },
+                    };
+                    // SAFETY: a panel of packed operands, a block of C that is ours.
+                    unsafe { panel_rows(engine, m, width, &mut tile) };
+                    column += width;
+                }
+                k_start += depth;
+                if is_last {
+                    break;
+                }
+            }
+            row_start += m;
+        }
+    }
+}
+
+/// All rows of one panel.
+///
+/// # Safety
+/// The tile is valid for `m` rows and `width` columns.
+unsafe fn panel_rows<E: Engine>(engine: E, m: usize, width: usize, tile: &mut Tile) {
+    let (b, c, bias) = (tile.b, tile.output.c, tile.output.bias);
+    let a = tile.a;
+    let mut column = 0;
+    while column < width {
+        let vecs = block_vecs_of(E::REGISTERS, m, (width - column).div_ceil(E::LANES));
+        let covered = (vecs * E::LANES).min(width - column);
+        tile.b = b.wrapping_add(column);
+        tile.output.bias = if bias.is_null() {
+            bias
+        } else {
+            bias.wrapping_add(column)
+        };
+        tile.output.c = c.wrapping_add(column);
+        tile.a = a;
+        let mut row = 0;
+        while row < m {
+            let rows = block_rows_of(E::REGISTERS, vecs, m - row);
+            // SAFETY: the caller's.
+            unsafe { engine.run(rows, vecs, covered - (vecs - 1) * E::LANES, tile) };
+            tile.a = tile.a.wrapping_add(rows * tile.a_row_bytes);
+            tile.output.c = tile.output.c.wrapping_add(rows * tile.output.c_row_stride);
+            row += rows;
+        }
+        column += covered;
+    }
+}
+
+/// A block of C on whatever vectors the level has.
+struct WidenBlock<'t, 'a, A, B> {
+    task: &'t Task<'a, A, B>,
+    b: Right<'t, B>,
+    rows: std::ops::Range<usize>,
+    cols: std::ops::Range<usize>,
+}
+
+impl<A: Operand, B: Operand> Kernel for WidenBlock<'_, '_, A, B> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Isa>(self, simd: S) {
+        let Self {
+            task,
+            b,
+            rows,
+            cols,
+        } = self;
+        // SAFETY: `Task::block` was promised this block of C.
+        unsafe {
+            match task.precision {
+                Precision::F32 => {
+                    task.block_with(Widening::<S, Exact>::new(simd), b, rows, cols);
+                }
+                Precision::Bf16 => {
+                    task.block_with(Widening::<S, ToBf16>::new(simd), b, rows, cols);
+                }
+                Precision::F16 => {
+                    task.block_with(Widening::<S, ToF16>::new(simd), b, rows, cols);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! A packed right operand, and scratch for operands that are packed on the way.
+//!
+//! ```text
+//! panel of 64 columns:   [pair of rows][column][row of the pair]       (bf16)
+//! ```
+//!
+//! The last panel is as wide as its columns, rounded up to 16; a last row without a partner is paired with zeros. So a panel is read
+//! from its first to its last byte while the product runs down its rows, and a pair is what one lane of the dot product takes.
+
+use std::mem::MaybeUninit;
+
+use nd_core::{Buffer, MemoryPool, bf16};
+
+use super::Operand;
+use super::widen::narrow_pair;
+use crate::dispatch::SimdLevel;
+use crate::matmul::view::MatRef;
+
+/// Columns of a panel: four vectors of 512 bits of f32 sums.
+pub(super) const PANEL: usize = 64;
+
+/// Columns of the last panel are rounded up to this.
+pub(super) const GRAIN: usize = 16;
+
+/// Pairs of rows of a matrix.
+pub(super) const fn pairs(rows: usize) -> usize {
+    rows.div_ceil(2)
+}
+
+/// How wide the panel that starts at `column` is stored.
+pub(super) const fn stored_width(cols: usize, column: usize) -> usize {
+    let left = cols - column;
+    if left >= PANEL {
+        PANEL
+    } else {
+        left.next_multiple_of(GRAIN)
+    }
+}
+
+/// Elements of a packed `[rows, cols]` matrix.
+#[must_use]
+pub fn packed_bf16_len(rows: usize, cols: usize) -> usize {
+    2 * pairs(rows) * cols.next_multiple_of(GRAIN)
+}
+
+/// A right operand, rounded to bf16 and laid out for the product: made by [`pack_bf16`], for weights that many products
+/// share.
+#[derive(Clone, Copy, Debug)]
+pub struct PackedBf16<'a> {
+    data: &'a [bf16],
+    rows: usize,
+    cols: usize,
+}
+
+impl<'a> PackedBf16<'a> {
+    /// What [`pack_bf16`] wrote for a `[rows, cols]` matrix.
+    ///
+    /// # Panics
+    /// The slice does not have [`packed_bf16_len`] elements.
+    #[must_use]
+    #[track_caller]
+    pub fn new(data: &'a [bf16], rows: usize, cols: usize) -> Self {
+        let needed = packed_bf16_len(rows, cols);
+        assert_eq!(
+            data.len(),
+            needed,
+            "the slice of a packed {rows} x {cols} matrix"
+        );
+        Self { data, rows, cols }
+    }
+
+    /// The number of rows of the matrix (the k of the product).
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The number of columns of the matrix.
+    #[must_use]
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// One element.
+    pub(super) fn at(&self, i: usize, j: usize) -> bf16 {
+        let column = j - j % PANEL;
+        let stored = stored_width(self.cols, column);
+        let start = 2 * (column * pairs(self.rows) + i / 2 * stored + (j - column));
+        self.data[start + i % 2]
+    }
+
+    /// The panel that starts at `column`, a multiple of [`PANEL`], from the pair `pair` on.
+    #[inline(always)]
+    pub(super) fn panel(&self, column: usize, pair: usize) -> *const u16 {
+        debug_assert!(column.is_multiple_of(PANEL) && column < self.cols);
+        let start = 2 * (column * pairs(self.rows) + pair * stored_width(self.cols, column));
+        self.data.as_ptr().wrapping_add(start).cast()
+    }
+}
+
+/// Packs a right operand, rounding it to bf16.
+///
+/// # Panics
+/// `target` does not have [`packed_bf16_len`] elements, or the machine lacks the level.
+#[track_caller]
+pub fn pack_bf16<B: Operand>(level: SimdLevel, b: MatRef<'_, B>, target: &mut [bf16]) {
+    let (rows, cols) = (b.rows(), b.cols());
+    assert_eq!(
+        target.len(),
+        packed_bf16_len(rows, cols),
+        "the target of a packed {rows} x {cols} matrix"
+    );
+    for column in (0..cols).step_by(PANEL) {
+        let at = 2 * column * pairs(rows);
+        pack_panel(level, b, column, &mut target[at..]);
+    }
+}
+
+/// Packs the panel that starts at `column` to the beginning of `target`.
+///
+/// # Panics
+/// The machine lacks the level.
+pub(super) fn pack_panel<B: Operand>(
+    level: SimdLevel,
+    b: MatRef<'_, B>,
+    column: usize,
+    target: &mut [bf16],
+) {
+    let (rows, cols) = (b.rows(), b.cols());
+    let (width, stored) = (PANEL.min(cols - column), stored_width(cols, column));
+    let target = &mut target[..2 * pairs(rows) * stored];
+    #[cfg(target_arch = "x86_64")]
+    if let Some(engine) = super::dot::PairDot::new(level) {
+        use super::blocking::Engine;
+        let source = b.data().as_ptr().wrapping_add(column * b.col_stride());
+        let strides = (b.row_stride(), b.col_stride());
+        // SAFETY: the columns are inside B; the target has room for all pairs of the stored width.
+        unsafe {
+            engine.pack_right(
+                source,
+                strides,
+                rows,
+                width,
+                target.as_mut_ptr().cast(),
+                stored,
+            );
+        }
+        return;
+    }
+    crate::dispatch::dispatch(
+        level,
+        PackPanel {
+            b: b.col_block(column, width),
+            stored,
+            target,
+        },
+    );
+}
+
+struct PackPanel<'a, 'b, B> {
+    b: MatRef<'a, B>,
+    stored: usize,
+    target: &'b mut [bf16],
+}
+
+impl<B: Operand> crate::dispatch::Kernel for PackPanel<'_, '_, B> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: crate::dispatch::Isa>(self, _: S) {
+        let Self { b, stored, target } = self;
+        let (row_stride, col_stride) = (b.row_stride(), b.col_stride());
+        for (pair, row) in target.chunks_exact_mut(2 * stored).enumerate() {
+            let (values, padding) = row.split_at_mut(2 * b.cols());
+            let low = &b.data()[2 * pair * row_stride..];
+            if 2 * pair + 1 < b.rows() {
+                let high = &low[row_stride..];
+                for (j, slot) in values.chunks_exact_mut(2).enumerate() {
+                    let pair = [low[j * col_stride], high[j * col_stride]];
+                    slot.copy_from_slice(&narrow_pair(pair));
+                }
+            } else {
+                for (j, slot) in values.chunks_exact_mut(2).enumerate() {
+                    let value = low[j * col_stride];
+                    slot.copy_from_slice(&[narrow_pair([value, value])[0], bf16::ZERO]);
+                }
+            }
+            padding.fill(bf16::ZERO);
+        }
+    }
+}
+
+/// Rows of A that are packed together.
+pub(super) const ROW_BLOCK: usize = 96;
+
+/// Four-byte words of the block of A: [`ROW_BLOCK`] rows of 256 words.
+const LEFT_WORDS: usize = ROW_BLOCK * 256;
+
+/// Four-byte words of a panel of B: 256 rows (or pairs) of 64 columns.
+const RIGHT_WORDS: usize = 256 * PANEL;
+
+/// Room for a block of A and a panel of B, on the stack of the product: 160 KiB, no allocation.
+#[repr(C, align(64))]
+pub(super) struct Scratch {
+    left: MaybeUninit<[u32; LEFT_WORDS]>,
+    right: MaybeUninit<[u32; RIGHT_WORDS]>,
+}
+
+impl Scratch {
+    #[inline(always)]
+    pub(super) fn new() -> Self {
+        Self {
+            left: MaybeUninit::uninit(),
+            right: MaybeUninit::uninit(),
+        }
+    }
+
+    pub(super) fn left(&mut self) -> *mut u32 {
+        self.left.as_mut_ptr().cast()
+    }
+
+    pub(super) fn right(&mut self) -> *mut u32 {
+        self.right.as_mut_ptr().cast()
+    }
+}
+
+/// A buffer for an operand that is packed whole; given back when it is dropped, so that the next product finds it.
+pub(super) fn take(len: usize) -> Buffer<bf16> {
+    static POOL: std::sync::LazyLock<MemoryPool> = std::sync::LazyLock::new(MemoryPool::new);
+    POOL.take(len)
+}
