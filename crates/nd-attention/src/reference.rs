@@ -1,12 +1,10 @@
-//! The specification: attention and its gradients in plain f64 loops.
-
-use crate::AttentionShape;
+//! The specification: attention and its gradients in plain f64 loops, which share no type with the kernels.
 
 /// The arguments of an attention; layouts as in the crate's documentation, except that scores are `[B, H, N_q, N_k]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Attention<'a> {
-    /// The dimensions.
-    pub shape: AttentionShape,
+    /// `[B, H, N_q, N_k, d, d_v]`
+    pub dims: [usize; 6],
     /// The factor of the scores.
     pub scale: f64,
     /// Whether query `i` sees keys `0..=i` only.
@@ -72,24 +70,14 @@ fn softmax(scores: &[f64], visible: usize) -> Vec<f64> {
 
 impl Attention<'_> {
     fn visible(&self, i: usize) -> usize {
-        if self.causal {
-            self.shape.keys.min(i + 1)
-        } else {
-            self.shape.keys
-        }
+        let keys = self.dims[3];
+        if self.causal { keys.min(i + 1) } else { keys }
     }
 
     /// The forward pass.
     #[must_use]
     pub fn forward(&self) -> Values {
-        let AttentionShape {
-            batch,
-            heads,
-            queries,
-            keys,
-            head_dim,
-            value_dim,
-        } = self.shape;
+        let [batch, heads, queries, keys, head_dim, value_dim] = self.dims;
         let mut scores = Vec::new();
         let mut probabilities = Vec::new();
         let mut output = vec![0.0; batch * queries * heads * value_dim];
@@ -129,14 +117,7 @@ impl Attention<'_> {
     /// The backward pass from the gradient of the output, `[B, N_q, H d_v]`, and one that arrives at the scores.
     #[must_use]
     pub fn backward(&self, dy: &[f64], dscores: Option<&[f64]>) -> Gradients {
-        let AttentionShape {
-            batch,
-            heads,
-            queries,
-            keys,
-            head_dim,
-            value_dim,
-        } = self.shape;
+        let [batch, heads, queries, keys, head_dim, value_dim] = self.dims;
         let probabilities = self.forward().probabilities;
         let mut out = Gradients {
             dq: vec![0.0; self.q.len()],

@@ -174,7 +174,7 @@ fn a_row_of_minus_infinities_gives_zeros() {
         let residual = case.residual.as_mut().expect("it has one");
         residual[shape.keys..2 * shape.keys].fill(f64::NEG_INFINITY);
         residual[3 * shape.keys] = f64::NEG_INFINITY;
-        for level in SimdLevel::supported() {
+        for level in nd_testing::levels() {
             let (values, gradients) = case.reference();
             let found = case.run::<f64>(level, false, false);
             assert!(found.output.iter().all(|x| x.is_finite()), "{level}");
@@ -203,7 +203,7 @@ fn nan_spreads_over_its_row_and_no_further() {
             case.from_above = None;
             // Query 1 of head 0 of row 0.
             case.residual.as_mut().expect("it has one")[shape.keys + at] = poison;
-            for level in SimdLevel::supported() {
+            for level in nd_testing::levels() {
                 let found = case.run::<f32>(level, false, false);
                 let channels = shape.heads * shape.value_dim;
                 for (i, &y) in found.output.iter().enumerate() {
@@ -230,7 +230,7 @@ fn large_scores_do_not_overflow() {
         for x in case.residual.as_mut().expect("it has one") {
             *x *= 1e4;
         }
-        for level in SimdLevel::supported() {
+        for level in nd_testing::levels() {
             let (values, _) = case.reference();
             let found = case.run::<f64>(level, false, false);
             assert_close("output", &found.output, &values.output, 1e-11, 1e-11);

@@ -9,6 +9,26 @@ use nd_simd::matmul::{
 };
 use nd_simd::reference;
 
+/// The reference of views, rounded once.
+fn gemm<R: Real>(alpha: R, a: MatRef<'_, R>, b: MatRef<'_, R>, beta: R, mut c: MatMut<'_, R>) {
+    let (m, k, n) = (c.rows(), a.cols(), c.cols());
+    let mut old = Vec::with_capacity(m * n);
+    for at in 0..m * n {
+        old.push(c.at_mut(at / n, at % n).to_f64());
+    }
+    let product = reference::matmul::gemm(
+        (m, k, n),
+        alpha.to_f64(),
+        |i, p| a.at(i, p).to_f64(),
+        |p, j| b.at(p, j).to_f64(),
+        beta.to_f64(),
+        |i, j| old[i * n + j],
+    );
+    for (at, value) in product.into_iter().enumerate() {
+        *c.at_mut(at / n, at % n) = R::from_f64(value);
+    }
+}
+
 /// Whole numbers small enough that every sum below is exact in f32.
 fn whole<R: Real>(len: usize, seed: usize) -> Vec<R> {
     (0..len)
@@ -102,7 +122,7 @@ fn check_exact<R: SimdReal>(level: SimdLevel, case: &Case) {
     };
     let (mut expected, mut found) = (old.clone(), old);
     let (a, b) = (la.view(&a, m, k), lb.view(&b, k, n));
-    reference::matmul::gemm(alpha, a, b, beta, lc.view_mut(&mut expected, m, n));
+    gemm(alpha, a, b, beta, lc.view_mut(&mut expected, m, n));
     multiply(level, alpha, a, b, beta, lc.view_mut(&mut found, m, n));
     for (i, (x, y)) in expected.iter().zip(&found).enumerate() {
         assert!(
@@ -117,7 +137,7 @@ const EDGES: [usize; 9] = [0, 1, 3, 7, 16, 31, 33, 64, 65];
 
 #[test]
 fn every_block_edge_is_exact() {
-    for level in SimdLevel::supported() {
+    for level in nd_testing::levels() {
         for m in EDGES {
             for n in EDGES {
                 for k in EDGES {
@@ -137,7 +157,7 @@ fn every_block_edge_is_exact() {
 
 #[test]
 fn every_number_of_rows_and_columns_is_exact() {
-    for level in SimdLevel::supported() {
+    for level in nd_testing::levels() {
         for size in 0..=70 {
             for (m, n) in [(size, 37), (37, size)] {
                 let layouts = [Layout::RowMajor; 3];
@@ -156,7 +176,7 @@ fn every_number_of_rows_and_columns_is_exact() {
 
 #[test]
 fn every_layout_and_scale_is_exact() {
-    for level in SimdLevel::supported() {
+    for level in nd_testing::levels() {
         for shape in [
             (1, 40, 9),
             (9, 40, 1),
@@ -187,7 +207,7 @@ fn every_layout_and_scale_is_exact() {
 
 #[test]
 fn long_sums_cross_the_blocks_of_k() {
-    for level in SimdLevel::supported() {
+    for level in nd_testing::levels() {
         for k in [511, 512, 513, 1025, 2000] {
             for lb in [Layout::RowMajor, Layout::ColMajor, Layout::Padded] {
                 let layouts = [Layout::ColMajor, lb, Layout::RowMajor];
@@ -207,7 +227,7 @@ fn long_sums_cross_the_blocks_of_k() {
 /// Tall enough, with rows of B a page apart, that panels are packed.
 #[test]
 fn packed_panels_are_exact() {
-    for level in SimdLevel::supported() {
+    for level in nd_testing::levels() {
         for (la, lb) in [
             (Layout::RowMajor, Layout::RowMajor),
             (Layout::ColMajor, Layout::RowMajor),
@@ -269,7 +289,7 @@ fn check_close<R: SimdReal>(level: SimdLevel, m: usize, k: usize, n: usize) {
 
 #[test]
 fn real_numbers_are_as_close_as_the_bound() {
-    for level in SimdLevel::supported() {
+    for level in nd_testing::levels() {
         check_close::<f32>(level, 33, 600, 50);
         check_close::<f32>(level, 5, 300, 1);
         check_close::<f32>(level, 1, 300, 70);
@@ -279,7 +299,7 @@ fn real_numbers_are_as_close_as_the_bound() {
 
 #[test]
 fn nan_and_infinity_reach_only_their_row_and_column() {
-    for level in SimdLevel::supported() {
+    for level in nd_testing::levels() {
         let (m, k, n) = (14, 9, 40);
         let mut a = whole::<f32>(m * k, 1);
         let mut b = whole::<f32>(k * n, 2);
@@ -318,7 +338,7 @@ fn nan_and_infinity_reach_only_their_row_and_column() {
 
 #[test]
 fn bias_and_relu_come_after_the_whole_sum() {
-    for level in SimdLevel::supported() {
+    for level in nd_testing::levels() {
         for (m, k, n) in [
             (13, 5, 70),
             (6, 1030, 33),
@@ -331,7 +351,7 @@ fn bias_and_relu_come_after_the_whole_sum() {
             let bias = whole::<f32>(n, 4);
             let (av, bv) = (MatRef::row_major(&a, m, k), MatRef::row_major(&b, k, n));
             let mut expected = vec![f32::NAN; m * n];
-            reference::matmul::gemm(1.0, av, bv, 0.0, MatMut::row_major(&mut expected, m, n));
+            gemm(1.0, av, bv, 0.0, MatMut::row_major(&mut expected, m, n));
             for (i, x) in expected.iter_mut().enumerate() {
                 *x = (*x + bias[i % n]).max(0.0);
             }
@@ -360,7 +380,7 @@ fn bias_and_relu_come_after_the_whole_sum() {
 
 #[test]
 fn gemv_is_a_product_with_one_column() {
-    for level in SimdLevel::supported() {
+    for level in nd_testing::levels() {
         for (m, k) in [(1, 1), (5, 31), (9, 64), (6, 100), (0, 4), (3, 0)] {
             let a = whole::<f64>(m * k, 1);
             let x = whole::<f64>(k, 2);
@@ -368,7 +388,7 @@ fn gemv_is_a_product_with_one_column() {
             let mut y = whole::<f64>(m, 3);
             let mut expected = y.clone();
             let xv = MatRef::row_major(&x, k, 1);
-            reference::matmul::gemm(2.0, av, xv, 1.0, MatMut::row_major(&mut expected, m, 1));
+            gemm(2.0, av, xv, 1.0, MatMut::row_major(&mut expected, m, 1));
             multiply_vector(level, 2.0, av, &x, 1.0, &mut y);
             assert_eq!(y, expected, "{level} {m}x{k}");
         }
@@ -378,7 +398,7 @@ fn gemv_is_a_product_with_one_column() {
 /// Heads of `[tokens, heads, dim]`: scores `q k^T`, then `scores v`, written back interleaved.
 #[test]
 fn stacks_of_interleaved_heads_are_exact() {
-    for level in SimdLevel::supported() {
+    for level in nd_testing::levels() {
         for (tokens, heads, dim) in [(12, 16, 8), (1, 2, 3), (37, 3, 20), (64, 2, 64)] {
             let width = heads * dim;
             let q = whole::<f32>(tokens * width, 1);
@@ -404,7 +424,7 @@ fn stacks_of_interleaved_heads_are_exact() {
                 let at = |x| MatRef::strided(x, tokens, dim, width, 1);
                 let (qh, kh) = (at(&q[h * dim..]), at(&k[h * dim..]));
                 let s = MatMut::row_major(&mut expected, tokens, tokens);
-                reference::matmul::gemm(1.0, qh, kh.t(), 0.0, s);
+                gemm(1.0, qh, kh.t(), 0.0, s);
                 assert_eq!(
                     &scores[h * tokens * tokens..][..tokens * tokens],
                     expected,
@@ -412,7 +432,7 @@ fn stacks_of_interleaved_heads_are_exact() {
                 );
                 let mut o = vec![0.0; tokens * dim];
                 let s = MatRef::row_major(&expected, tokens, tokens);
-                reference::matmul::gemm(1.0, s, kh, 0.0, MatMut::row_major(&mut o, tokens, dim));
+                gemm(1.0, s, kh, 0.0, MatMut::row_major(&mut o, tokens, dim));
                 let found = at(&out[h * dim..]);
                 for (i, &x) in o.iter().enumerate() {
                     assert_eq!(
@@ -464,7 +484,7 @@ fn any_number_of_threads_gives_the_same_bits() {
 /// A row of C has the same bits alone as among others, so a shard computes what the whole batch would.
 #[test]
 fn rows_do_not_depend_on_their_neighbours() {
-    for level in SimdLevel::supported() {
+    for level in nd_testing::levels() {
         let (m, k, n) = (31, 600, 75);
         let a = real::<f32>(m * k, 1);
         let b = real::<f32>(k * n, 2);

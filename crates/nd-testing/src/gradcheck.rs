@@ -70,7 +70,7 @@ pub fn gradcheck(
     inputs: &[GradInput],
     function: impl for<'t> Fn(&'t Tape<f64>, &[Var<'t, f64>]) -> Var<'t, f64>,
 ) {
-    for level in SimdLevel::supported() {
+    for level in crate::levels() {
         gradcheck_at(level, name, inputs, &function);
         gradcheck_at(level, &format!("{name} + {name}"), inputs, &|tape, vars| {
             sum(function(tape, vars), function(tape, vars))

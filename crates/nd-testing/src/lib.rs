@@ -1,5 +1,5 @@
 //! Test support for every crate of the workspace: how close is close, which values and lengths are worth trying,
-//! gradient checks, golden files, and a counting allocator.
+//! the instruction sets a run must cover, gradient checks, golden files, and a counting allocator.
 //!
 //! Functions here panic with a message that says what differs and where; they are meant for tests only.
 
@@ -8,10 +8,12 @@ pub mod cases;
 pub mod close;
 pub mod golden;
 pub mod gradcheck;
+pub mod isa;
 pub mod ops;
 pub mod ulp;
 
 pub use close::{assert_close, assert_norm_close, norm_error};
 pub use golden::Golden;
 pub use gradcheck::{GradInput, gradcheck};
+pub use isa::{levels, required_isa};
 pub use ulp::{ulp_distance_f32, ulp_distance_f64};

@@ -9,6 +9,7 @@
 mod constants;
 mod dependencies;
 mod links;
+mod references;
 mod rust;
 mod source;
 mod text;
@@ -63,6 +64,7 @@ const RULES: &[Rule] = &[
     rust::forbid_unsafe,
     rust::module_prose,
     links::links,
+    references::references,
     constants::constants,
 ];
 

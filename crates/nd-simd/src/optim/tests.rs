@@ -34,12 +34,20 @@ fn adam_agrees<R: SimdReal>(tolerance: f64) {
             ..plain
         },
     ];
-    for level in SimdLevel::supported() {
+    for level in nd_testing::levels() {
         for &len in LENGTHS {
             for adam in cases {
                 let [grad, weight, mean, square] = operands::<R>(len);
                 let mut expected = [to_f64(&weight), to_f64(&mean), to_f64(&square)];
-                reference::adam(adam, 0.5, &to_f64(&grad), &mut expected);
+                reference::adam(
+                    [adam.lr, adam.eps],
+                    [adam.beta1, adam.beta2],
+                    [adam.coupled_decay, adam.decoupled_decay],
+                    adam.step as f64,
+                    0.5,
+                    &to_f64(&grad),
+                    &mut expected,
+                );
                 let (mut w, mut m, mut v) = (weight, mean, square);
                 adam_step(level, false, adam, 0.5, &grad, &mut w, &mut m, &mut v);
                 for (got, expected) in [&w, &m, &v].into_iter().zip(&expected) {
@@ -58,7 +66,7 @@ fn adam_is_the_formula() {
 
 #[test]
 fn sgd_and_rmsprop_are_the_formulas() {
-    for level in SimdLevel::supported() {
+    for level in nd_testing::levels() {
         for &len in LENGTHS {
             let [grad, weight, velocity, square] = operands::<f64>(len);
             for nesterov in [false, true] {
@@ -69,7 +77,8 @@ fn sgd_and_rmsprop_are_the_formulas() {
                     nesterov,
                 };
                 let mut expected = [weight.clone(), velocity.clone()];
-                reference::sgd(sgd, 2.0, &grad, &mut expected);
+                let rates = [sgd.lr, sgd.momentum, sgd.weight_decay];
+                reference::sgd(rates, nesterov, 2.0, &grad, &mut expected);
                 let (mut w, mut u) = (weight.clone(), velocity.clone());
                 sgd_step(level, false, sgd, 2.0, &grad, &mut w, &mut u);
                 assert_all_close(&w, &expected[0], 1e-14, "weight");
@@ -82,7 +91,13 @@ fn sgd_and_rmsprop_are_the_formulas() {
                 weight_decay: 0.01,
             };
             let mut expected = [weight.clone(), square.clone()];
-            reference::rmsprop(rmsprop, 2.0, &grad, &mut expected);
+            let RmsProp {
+                lr,
+                alpha,
+                eps,
+                weight_decay,
+            } = rmsprop;
+            reference::rmsprop([lr, alpha, eps, weight_decay], 2.0, &grad, &mut expected);
             let (mut w, mut v) = (weight, square);
             rmsprop_step(level, false, rmsprop, 2.0, &grad, &mut w, &mut v);
             assert_all_close(&w, &expected[0], 1e-13, "weight");
@@ -124,7 +139,7 @@ fn threads_change_no_bit() {
 
 #[test]
 fn the_norm_is_exact_enough_and_every_bad_element_is_found() {
-    for level in SimdLevel::supported() {
+    for level in nd_testing::levels() {
         for &len in LENGTHS.iter().chain(&[10_000]) {
             let [mut grad, ..] = operands::<f32>(len);
             let expected: f64 = grad.iter().map(|&x| f64::from(x).powi(2)).sum();

@@ -1,4 +1,7 @@
 //! What each kernel computes: plain loops in f64, the specification that the tests compare with.
+//!
+//! Nothing here imports more than std and libm (`cargo xtask tidy` holds it): a specification that shares types or code with
+//! the kernels would share their mistakes.
 
 pub mod activations;
 pub mod losses;

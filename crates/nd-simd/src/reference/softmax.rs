@@ -8,7 +8,7 @@ pub fn softmax(cols: usize, x: &[f64]) -> Vec<f64> {
         let best = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let e: Vec<f64> = row.iter().map(|x| (x - best).exp()).collect();
         let sum: f64 = e.iter().sum();
-        let masked = best == f64::NEG_INFINITY;
+        let masked = row.iter().all(|&x| x == f64::NEG_INFINITY);
         y.extend(e.iter().map(|e| if masked { 0.0 } else { e / sum }));
     }
     y
