@@ -448,7 +448,7 @@ mod tests {
 
     #[test]
     fn a_level_reaches_its_token() {
-        for level in SimdLevel::supported() {
+        for level in nd_testing::levels() {
             let (ran, lanes) = dispatch(level, CountLanes::<f32>(std::marker::PhantomData));
             assert_eq!(ran, level);
             let expected = match level {

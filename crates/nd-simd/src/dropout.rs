@@ -199,7 +199,7 @@ mod tests {
 
     fn follows_its_words<R: SimdReal>() {
         let mut noise = Noise::new(13);
-        for level in SimdLevel::supported() {
+        for level in nd_testing::levels() {
             for &len in LENGTHS {
                 for p in [0.0, 0.2, 0.5, 0.9] {
                     let words: Vec<u32> = (0..len).map(|_| noise.bits() as u32).collect();
@@ -248,7 +248,7 @@ mod tests {
         );
         let kept = whole.iter().filter(|&&y| y != 0.0).count() as f64 / whole.len() as f64;
         assert!((kept - 0.7).abs() < 0.02, "{kept}");
-        for level in SimdLevel::supported() {
+        for level in nd_testing::levels() {
             let mut part = poisoned(2 * cols);
             let x = &x[..2 * cols];
             dropout(level, key, 0.3, 13, cols, x, &mut part, Accumulate::Write);
@@ -261,7 +261,7 @@ mod tests {
         let (key, cols, p) = (Key::new(9), 1800, 0.25);
         let mut words = vec![0; 1024];
         rng::fill(SimdLevel::Scalar, key, 4, 0, &mut words);
-        for level in SimdLevel::supported() {
+        for level in nd_testing::levels() {
             let mut y = poisoned::<f64>(cols);
             dropout(
                 level,
@@ -291,7 +291,7 @@ mod tests {
 
     #[test]
     fn nan_survives_being_dropped() {
-        for level in SimdLevel::supported() {
+        for level in nd_testing::levels() {
             let mut y = [0.0f32; 2];
             let x = [f32::NAN; 2];
             dropout_with_words(level, 0.5, &[0, u32::MAX], &x, &mut y, Accumulate::Write);

@@ -415,7 +415,7 @@ mod tests {
 
     fn agrees<R: SimdReal>(tolerance: f64) {
         let mut noise = Noise::new(2);
-        for level in SimdLevel::supported() {
+        for level in nd_testing::levels() {
             for &len in LENGTHS {
                 let a: Vec<R> = noise.vec(len, 3.0);
                 let b: Vec<R> = noise.vec(len, 3.0);
@@ -496,7 +496,7 @@ mod tests {
 
     #[test]
     fn quotients_have_both_gradients() {
-        for level in SimdLevel::supported() {
+        for level in nd_testing::levels() {
             let (a, b, dy) = ([3.0f64, -1.0, 0.5], [2.0, 4.0, -0.25], [1.0, 0.5, -2.0]);
             let mut y = [0.0; 3];
             div_forward(level, &a, &b, &mut y);
@@ -512,7 +512,7 @@ mod tests {
     #[test]
     fn biases_reach_every_row() {
         let mut noise = Noise::new(3);
-        for level in SimdLevel::supported() {
+        for level in nd_testing::levels() {
             for cols in [1, 2, 7, 16, 17, 33] {
                 for rows in [0, 1, 3] {
                     let x: Vec<f32> = noise.vec(rows * cols, 1.0);

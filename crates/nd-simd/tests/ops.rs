@@ -207,7 +207,7 @@ fn threads_change_no_bit() {
             (value, dx, dgain)
         })
     };
-    for level in SimdLevel::supported() {
+    for level in nd_testing::levels() {
         let one = run(1, false, level);
         assert!(
             one.0

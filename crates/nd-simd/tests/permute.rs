@@ -10,7 +10,7 @@ fn counted(len: usize) -> Vec<f32> {
 
 #[test]
 fn transposes_of_every_edge() {
-    for level in SimdLevel::supported() {
+    for level in nd_testing::levels() {
         for rows in (0..=20).chain([63, 64, 65]) {
             for cols in (0..=20).chain([63, 64, 65]) {
                 let x = counted(rows * cols);
@@ -81,7 +81,7 @@ fn axes_in_every_order() {
                     .fold(0, |place, (&axis, size)| place * size + index[axis]);
                 expected[place] = value;
             }
-            for level in SimdLevel::supported() {
+            for level in nd_testing::levels() {
                 let mut y = vec![f32::NAN; numel];
                 permute::permute_axes(level, dims, &axes, &x, &mut y, Accumulate::Write);
                 assert_eq!(y, expected, "{level} {dims:?} {axes:?}");
@@ -108,7 +108,7 @@ fn an_axis_twice_is_refused() {
 
 #[test]
 fn rows_are_reversed() {
-    for level in SimdLevel::supported() {
+    for level in nd_testing::levels() {
         for cols in [1, 2, 7, 16, 33, 96] {
             let x = counted(3 * cols);
             let mut y = vec![f32::NAN; 3 * cols];

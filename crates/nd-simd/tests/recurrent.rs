@@ -323,7 +323,7 @@ const TOLERANCE_F32: f64 = 2e-4;
 const TOLERANCE_F64: f64 = 1e-12;
 
 fn check_forward<R: SimdReal>(tolerance: f64) {
-    for level in SimdLevel::supported() {
+    for level in nd_testing::levels() {
         for cell in CELLS {
             for sequence in sequences() {
                 for with_state in [false, true] {
@@ -516,7 +516,7 @@ fn threads_do_not_change_a_bit() {
 
 #[test]
 fn nan_stays_in_its_row() {
-    for level in SimdLevel::supported() {
+    for level in nd_testing::levels() {
         for cell in CELLS {
             let sequence = Sequence {
                 steps: 3,

@@ -100,7 +100,7 @@ fn axes() -> Vec<Axis> {
 }
 
 fn check_pooling<R: SimdReal>() {
-    for level in SimdLevel::supported() {
+    for level in nd_testing::levels() {
         for axis in axes() {
             for (kernel, stride, padding, ceil_mode) in [
                 (1, 1, 0, true),
@@ -165,7 +165,7 @@ fn pooling_is_that_of_the_reference() {
 
 #[test]
 fn the_first_of_equal_maxima_takes_the_gradient_and_nan_before_all() {
-    for level in SimdLevel::supported() {
+    for level in nd_testing::levels() {
         let axis = Axis::last(1, 7);
         let x = [2.0_f32, 2.0, 1.0, f32::NAN, 5.0, 4.0, 3.0];
         let mut y = [0.0; 4];
@@ -217,7 +217,7 @@ fn check_interpolation<R: SimdReal>() {
         (Interpolation::Linear, reference::interpolate_linear),
         (Interpolation::Cubic, reference::interpolate_cubic),
     ];
-    for level in SimdLevel::supported() {
+    for level in nd_testing::levels() {
         for (mode, expected) in modes {
             for (knots, size) in [
                 (1, 1),
@@ -257,7 +257,7 @@ fn interpolation_is_that_of_the_reference() {
 }
 
 fn check_moving_average<R: SimdReal>() {
-    for level in SimdLevel::supported() {
+    for level in nd_testing::levels() {
         for axis in axes() {
             for window in [1, 3, 25, 51] {
                 let what = format!("{level} {} {axis:?} window {window}", R::DTYPE);
@@ -286,7 +286,7 @@ fn moving_averages_are_those_of_the_reference() {
 
 #[test]
 fn nan_reaches_only_the_windows_that_hold_it() {
-    for level in SimdLevel::supported() {
+    for level in nd_testing::levels() {
         for place in [0, 3, 40, 63] {
             let axis = Axis::last(2, 64);
             let mut x = noise::<f32>(128, 1);

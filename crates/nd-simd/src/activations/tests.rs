@@ -46,7 +46,7 @@ fn exact_derivative(activation: Activation, x: f64) -> f64 {
 
 fn agrees<R: SimdReal>(tolerance: f64) {
     let mut noise = Noise::new(1);
-    for level in SimdLevel::supported() {
+    for level in nd_testing::levels() {
         for activation in Activation::ALL {
             for &len in LENGTHS {
                 let x: Vec<R> = noise.vec(len, 6.0);
@@ -105,7 +105,7 @@ fn nan_and_infinities_come_out_right() {
         0.0,
         -0.0,
     ];
-    for level in SimdLevel::supported() {
+    for level in nd_testing::levels() {
         for activation in Activation::ALL {
             let mut y = [0.0; 7];
             activation_forward(level, activation, &x, &mut y);

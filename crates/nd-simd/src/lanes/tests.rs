@@ -1,5 +1,5 @@
 use super::*;
-use crate::dispatch::{Kernel, SimdLevel, dispatch};
+use crate::dispatch::{Kernel, dispatch};
 use nd_core::Real;
 use std::marker::PhantomData;
 
@@ -127,7 +127,7 @@ impl<R: SimdReal> Kernel for Vocabulary<R> {
 
 #[test]
 fn operations_mean_what_they_say_on_every_level() {
-    for level in SimdLevel::supported() {
+    for level in nd_testing::levels() {
         dispatch(level, Vocabulary::<f32>(PhantomData));
         dispatch(level, Vocabulary::<f64>(PhantomData));
     }
@@ -180,7 +180,7 @@ impl<R: SimdReal> Kernel for Partial<R> {
 
 #[test]
 fn partial_loads_and_stores_stay_inside() {
-    for level in SimdLevel::supported() {
+    for level in nd_testing::levels() {
         dispatch(level, Partial::<f32>(PhantomData));
         dispatch(level, Partial::<f64>(PhantomData));
     }

@@ -120,7 +120,7 @@ mod tests {
 
     fn agrees<R: SimdReal>(tolerance: f64) {
         let mut noise = Noise::new(17);
-        for level in SimdLevel::supported() {
+        for level in nd_testing::levels() {
             for count in [1, 2, 5, 9, 99, 1100] {
                 for len in [0, 1, 3, 24, 300] {
                     if count * len > 60_000 {

@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn agrees_with_the_reference() {
         let mut noise = Noise::new(11);
-        for level in SimdLevel::supported() {
+        for level in nd_testing::levels() {
             for cols in (1..20).chain([33, 65]) {
                 for rows in [0, 1, 7] {
                     let what = format!("{level} [{rows}, {cols}]");

@@ -4,7 +4,7 @@ use crate::testing::{LENGTHS, Noise, assert_close, poisoned};
 fn agrees<R: SimdReal>() {
     let unit = R::EPSILON.to_f64() / 2.0;
     let mut noise = Noise::new(4);
-    for level in SimdLevel::supported() {
+    for level in nd_testing::levels() {
         for &len in LENGTHS.iter().chain(&[1023, 1024, 1025, 5000, 100_003]) {
             let a: Vec<R> = noise.vec(len, 2.0);
             let b: Vec<R> = noise.vec(len, 2.0);
@@ -56,7 +56,7 @@ fn f64_sums_hold_their_bound() {
 fn alignment_does_not_change_a_bit() {
     let mut noise = Noise::new(5);
     let x: Vec<f32> = noise.vec(5000, 1.0);
-    for level in SimdLevel::supported() {
+    for level in nd_testing::levels() {
         for offset in 0..17 {
             let mut moved = vec![0.0; offset];
             moved.extend_from_slice(&x);
@@ -70,7 +70,7 @@ fn alignment_does_not_change_a_bit() {
 #[test]
 fn moments_survive_a_large_mean() {
     let mut noise = Noise::new(6);
-    for level in SimdLevel::supported() {
+    for level in nd_testing::levels() {
         for len in [1, 2, 7, 100, 1024, 1025, 4000] {
             let x: Vec<f32> = (0..len)
                 .map(|_| (10_000.0 + noise.number(1.0)) as f32)
@@ -94,7 +94,7 @@ fn moments_survive_a_large_mean() {
 #[test]
 fn rows_and_columns_are_summed() {
     let mut noise = Noise::new(7);
-    for level in SimdLevel::supported() {
+    for level in nd_testing::levels() {
         for cols in [1, 2, 3, 7, 15, 16, 17, 31, 33, 63, 64, 65, 130] {
             for rows in [0, 1, 2, 5, 127, 128, 129, 300] {
                 let x: Vec<f32> = noise.vec(rows * cols, 1.0);

@@ -29,7 +29,7 @@ fn exact(loss: PointLoss, y: f64, y_hat: f64) -> (f64, f64) {
 
 fn agrees<R: SimdReal>(tolerance: f64) {
     let mut noise = Noise::new(15);
-    for level in SimdLevel::supported() {
+    for level in nd_testing::levels() {
         for loss in ALL {
             for &len in LENGTHS {
                 let what = format!("{level} {loss:?}, {len} entries");
@@ -112,7 +112,7 @@ fn gradients_are_the_slopes_of_the_losses() {
 
 #[test]
 fn weighted_nan_comes_through() {
-    for level in SimdLevel::supported() {
+    for level in nd_testing::levels() {
         for loss in ALL {
             for (y, y_hat) in [(f32::NAN, 1.0), (1.0, f32::NAN), (0.0, f32::NAN)] {
                 let mut grad = [0.0];
@@ -130,7 +130,7 @@ fn weighted_nan_comes_through() {
 
 #[test]
 fn rows_are_scaled() {
-    for level in SimdLevel::supported() {
+    for level in nd_testing::levels() {
         let y = [1.0f64, 2.0, 3.0, 4.0, 5.0, 6.0];
         let y_hat = [2.0, 0.0, 3.5, 4.0, 0.0, 0.0];
         let weight = [1.0, 1.0, 1.0, 0.5, 1.0, 1.0];

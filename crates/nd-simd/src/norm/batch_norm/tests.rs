@@ -19,7 +19,7 @@ const SHAPES: [(usize, usize); 12] = [
 
 fn agrees<R: SimdReal>(tolerance: f64) {
     let mut noise = Noise::new(8);
-    for level in SimdLevel::supported() {
+    for level in nd_testing::levels() {
         for (rows, cols) in SHAPES {
             let what = format!("{level} [{rows}, {cols}]");
             let mut x: Vec<R> = noise.vec(rows * cols, 2.0);
@@ -146,7 +146,7 @@ fn f64_agrees_with_the_reference() {
 
 #[test]
 fn nan_stays_in_its_column() {
-    for level in SimdLevel::supported() {
+    for level in nd_testing::levels() {
         let (rows, cols) = (40, 19);
         let mut x: Vec<f32> = Noise::new(9).vec(rows * cols, 1.0);
         x[5 * cols + 18] = f32::NAN;

@@ -1,0 +1,46 @@
+//! A run that names instruction sets in `ND_REQUIRE_ISA` has them, and the dispatcher really chooses them.
+
+use nd_simd::{Isa, Kernel, SimdLevel, dispatch};
+
+struct AskLevel;
+
+impl Kernel for AskLevel {
+    type Output = SimdLevel;
+    #[inline(always)]
+    fn run<S: Isa>(self, _: S) -> SimdLevel {
+        S::LEVEL
+    }
+}
+
+#[test]
+fn every_required_level_is_there_and_runs() {
+    let levels: Vec<SimdLevel> = nd_testing::levels().collect();
+    for name in nd_testing::required_isa() {
+        if let Ok(level) = name.parse::<SimdLevel>() {
+            assert!(levels.contains(&level), "{name} is not among {levels:?}");
+            assert_eq!(dispatch(level, AskLevel), level);
+        }
+    }
+}
+
+/// Without an order the dispatcher takes the best level, and no required level is better than that.
+#[test]
+fn the_dispatcher_chooses_the_best_level() {
+    let best = SimdLevel::best();
+    for name in nd_testing::required_isa() {
+        if let Ok(level) = name.parse::<SimdLevel>() {
+            assert!(level <= best, "{name} is required, {best} is the best");
+        }
+    }
+    let chosen = SimdLevel::current();
+    let wanted = SimdLevel::from_env().unwrap().unwrap_or(best);
+    assert_eq!(chosen, wanted);
+    assert_eq!(dispatch(chosen, AskLevel), wanted);
+    eprintln!("the dispatcher chose {chosen} among {:?}", levels());
+}
+
+fn levels() -> Vec<String> {
+    nd_testing::levels()
+        .map(|level| level.to_string())
+        .collect()
+}
