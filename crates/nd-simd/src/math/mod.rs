@@ -1,6 +1,7 @@
 //! Elementary functions: one vector in, one vector out, each with a named bound on its error.
 //!
-//! The simple version of each is the function of std or libm, and that is what runs at [`crate::SimdLevel::Scalar`]. The vector
+//! The simple version of each is the function of std or libm, and that is what runs at [`crate::SimdLevel::Scalar`]; where
+//! their composition would lose places in the tail (GELU, SiLU), f32 goes through f64 there. The vector
 //! versions reduce the argument to a small interval and evaluate a polynomial there. All polynomials are Chebyshev
 //! approximations (within a few percent of minimax) computed for this crate in 45-digit arithmetic; the comment beside each says
 //! of what, where, and how large its error is.
@@ -15,14 +16,17 @@
 
 mod erf;
 mod exp;
+mod gelu_tanh;
 mod log;
 mod normal;
+mod scalar;
 mod sigmoid;
 mod softplus;
 mod tanh;
 
 pub use erf::{ERF_MAX_ULP, erf};
 pub use exp::{EXP_MAX_ULP, exp, expm1_nonpositive};
+pub use gelu_tanh::{GELU_TANH_MAX_ULP, gelu_tanh};
 pub use log::{LOG_MAX_ULP, log};
 pub use normal::{GELU_MAX_ULP, gelu, gelu_derivative, normal_cdf};
 pub use sigmoid::{SIGMOID_MAX_ULP, sigmoid, times_sigmoid};
@@ -61,12 +65,18 @@ pub trait Transcendental: Sized + 'static {
     fn std_tanh(self) -> Self;
     /// The error function, from libm.
     fn std_erf(self) -> Self;
-    /// `1 - erf(x)`, from libm.
-    fn std_erfc(self) -> Self;
+    /// The normal distribution function from libm's `erfc`, to a few ULP also far on the left.
+    fn std_normal_cdf(self) -> Self;
+    /// `x Phi(x)` for `x` on the left of zero too far for `Phi(x)` to be a normal number; as accurate.
+    fn std_gelu(self) -> Self;
+    /// `a sigmoid(x)` from std's `exp`, rounded once where the result is denormal.
+    fn std_times_sigmoid(a: Self, x: Self) -> Self;
+    /// The tanh form of the GELU from std's `exp`.
+    fn std_gelu_tanh(self) -> Self;
 }
 
 macro_rules! transcendental {
-    ($R:ident, $table:ident, $erf:path, $erfc:path, $tanh_saturates:expr) => {
+    ($R:ident, $table:ident, $erf:path, $tanh_saturates:expr) => {
         impl Transcendental for $R {
             const EXP: exp::Constants<Self> = exp::$table::CONSTANTS;
             const LOG: log::Constants<Self> = log::$table::CONSTANTS;
@@ -99,17 +109,50 @@ macro_rules! transcendental {
             fn std_erf(self) -> Self {
                 $erf(self)
             }
-            #[inline(always)]
-            fn std_erfc(self) -> Self {
-                $erfc(self)
+            // f32 goes through f64: the rounding of `x / sqrt 2` or of a cubic alone would cost `x^2` ULP in the tail.
+            #[inline]
+            #[allow(
+                clippy::unnecessary_cast,
+                clippy::cast_possible_truncation,
+                reason = "one of the two types is f64 already; rounding to the other is meant"
+            )]
+            fn std_normal_cdf(self) -> Self {
+                scalar::normal_cdf(self as f64) as $R
+            }
+            #[inline]
+            #[allow(
+                clippy::unnecessary_cast,
+                clippy::cast_possible_truncation,
+                reason = "as above"
+            )]
+            fn std_gelu(self) -> Self {
+                scalar::gelu(self as f64) as $R
+            }
+            #[inline]
+            #[allow(
+                clippy::unnecessary_cast,
+                clippy::cast_possible_truncation,
+                reason = "as above"
+            )]
+            fn std_times_sigmoid(a: Self, x: Self) -> Self {
+                scalar::times_sigmoid(a as f64, x as f64) as $R
+            }
+            #[inline]
+            #[allow(
+                clippy::unnecessary_cast,
+                clippy::cast_possible_truncation,
+                reason = "as above"
+            )]
+            fn std_gelu_tanh(self) -> Self {
+                scalar::gelu_tanh(self as f64) as $R
             }
         }
     };
 }
 
 // 1 - tanh(x) is below half an ULP of one from 9.02 (f32) and 19.1 (f64) on.
-transcendental!(f32, single, libm::erff, libm::erfcf, 10.0);
-transcendental!(f64, double, libm::erf, libm::erfc, 20.0);
+transcendental!(f32, single, libm::erff, 10.0);
+transcendental!(f64, double, libm::erf, 20.0);
 
 /// `c[0] + c[1] x + ...` by Horner's rule.
 #[inline(always)]

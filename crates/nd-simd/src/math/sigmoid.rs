@@ -36,12 +36,14 @@ pub fn sigmoid<S: Isa, R: SimdReal>(x: Lanes<S, R>) -> Lanes<S, R> {
 
 /// `a sigmoid(x)` where `|a|` is at most about `|x|` on the left, so that the limit there is zero.
 ///
-/// `a = x` is the SiLU, `a = x` with a cubic argument the tanh GELU. `a` must be finite where `x` is very negative:
+/// `a = x` is the SiLU. `a` must be finite where `x` is very negative:
 /// `-inf` times zero would be NaN.
 #[inline(always)]
 pub fn times_sigmoid<S: Isa, R: SimdReal>(a: Lanes<S, R>, x: Lanes<S, R>) -> Lanes<S, R> {
     if S::IS_SCALAR {
-        return a * sigmoid(x);
+        // One lane each.
+        let x = x.as_slice()[0];
+        return a.map(|a| R::std_times_sigmoid(a, x));
     }
     let one = x.constant(R::ONE);
     let (m, n) = exp_parts(-x.abs());
