@@ -1,11 +1,11 @@
 //! Products split over the threads of the current rayon pool.
 //!
-//! C is cut into blocks of rows, or of columns when it has few rows; never along k, so no sums are rearranged. The cuts depend
-//! on the shape alone.
+//! C is cut into blocks of columns and, where these are few, of rows; never along k, so no sum is rearranged and no bit
+//! depends on the cuts.
 
 use std::ops::Range;
 
-use super::blocking::{Batch, execute};
+use super::blocking::{Batch, Problem, execute};
 use super::stack::{StackMut, StackRef};
 use super::view::{MatMut, MatRef};
 use super::{Epilogue, plan, plan_stack};
@@ -15,8 +15,11 @@ use crate::lanes::SimdReal;
 /// Multiply-adds worth handing to another thread: about 10 microseconds of one core.
 const BLOCK_WORK: usize = 1 << 20;
 
-/// Blocks of rows are multiples of this: every block height of the kernel divides it.
-const ROW_GRAIN: usize = 24;
+/// Blocks for each thread, so that one that is late holds up little.
+const BLOCKS_PER_THREAD: usize = 4;
+
+/// Blocks of rows are multiples of this.
+const ROW_GRAIN: usize = 8;
 
 /// Blocks of columns are multiples of this: four vectors of 512 bits.
 const COL_GRAIN: usize = 64;
@@ -82,106 +85,89 @@ struct Shared<R>(Batch<R>);
 // SAFETY: threads read A, B and the bias, and write disjoint blocks of C, while the owner's borrows are held.
 unsafe impl<R: SimdReal> Sync for Shared<R> {}
 
-#[derive(Clone, Copy, PartialEq)]
-enum Axis {
-    Products,
-    Rows,
-    Columns,
-}
-
-/// Blocks of `size` along an axis.
+/// Blocks of C: a grid of row and column blocks.
+///
+/// Columns are cut first. A block of columns reads its part of B once, whoever computes it, and A anyway streams past every panel;
+/// a second block of rows reads all of B again.
 #[derive(Clone, Copy)]
-pub(super) struct Split {
-    axis: Axis,
-    size: usize,
-    count: usize,
+pub(super) struct Grid {
+    m: usize,
+    n: usize,
+    row_size: usize,
+    col_size: usize,
+    across: usize,
+    down: usize,
 }
 
-/// One block of a [`Split`].
-#[derive(Clone, Copy)]
-pub(super) struct Part {
-    axis: Axis,
-    start: usize,
-    size: usize,
-}
-
-impl Part {
-    /// The rows and columns of C that belong to the part.
-    pub(super) fn of(self, m: usize, n: usize) -> (Range<usize>, Range<usize>) {
-        let within = |len: usize| self.start..len.min(self.start.saturating_add(self.size));
-        match self.axis {
-            Axis::Rows => (within(m), 0..n),
-            Axis::Columns => (0..m, within(n)),
-            Axis::Products => (0..m, 0..n),
-        }
-    }
-}
-
-impl Split {
-    fn of<R>(batch: &Batch<R>) -> Self {
-        let p = &batch.problem;
-        if batch.count > 1 {
-            let each = (p.m * p.n * p.k).max(1);
-            let size = (BLOCK_WORK / each).clamp(1, batch.count);
-            return Self {
-                axis: Axis::Products,
-                size,
-                count: batch.count.div_ceil(size),
-            };
-        }
-        Self::of_shape(p.m, p.k, p.n, ROW_GRAIN, COL_GRAIN)
-    }
-
-    /// Blocks of rows or columns that are multiples of a grain.
-    pub(super) fn of_shape(
-        m: usize,
-        k: usize,
-        n: usize,
-        row_grain: usize,
-        col_grain: usize,
-    ) -> Self {
-        let (axis, len, each, grain) = if m >= 4 * ROW_GRAIN || m >= n {
-            (Axis::Rows, m, n * k, row_grain)
-        } else {
-            (Axis::Columns, n, m * k, col_grain)
-        };
-        let size = BLOCK_WORK.div_ceil(each.max(1)).next_multiple_of(grain);
+impl Grid {
+    /// As many blocks as the work and the threads of the current pool ask for.
+    pub(super) fn new(m: usize, k: usize, n: usize) -> Self {
+        let work = m.saturating_mul(k).saturating_mul(n).div_ceil(BLOCK_WORK);
+        let wanted = work.clamp(1, BLOCKS_PER_THREAD * rayon::current_num_threads());
+        let across = wanted.min(n.div_ceil(COL_GRAIN)).max(1);
+        let col_size = n.div_ceil(across).next_multiple_of(COL_GRAIN);
+        let across = n.div_ceil(col_size.max(1));
+        let down = wanted
+            .div_ceil(across.max(1))
+            .min(m.div_ceil(ROW_GRAIN))
+            .max(1);
+        let row_size = m.div_ceil(down).next_multiple_of(ROW_GRAIN);
+        let down = m.div_ceil(row_size.max(1));
         Self {
-            axis,
-            size,
-            count: len.div_ceil(size),
+            m,
+            n,
+            row_size,
+            col_size,
+            across,
+            down,
         }
     }
 
     /// Everything in one block.
-    pub(super) fn whole() -> Self {
+    pub(super) fn whole(m: usize, n: usize) -> Self {
         Self {
-            axis: Axis::Products,
-            size: usize::MAX,
-            count: 1,
+            m,
+            n,
+            row_size: m,
+            col_size: n,
+            across: 1,
+            down: 1,
         }
+    }
+
+    /// How many blocks there are.
+    pub(super) fn count(&self) -> usize {
+        self.across * self.down
+    }
+
+    /// How many blocks share a block of columns.
+    pub(super) fn down(&self) -> usize {
+        self.down
+    }
+
+    /// The rows and columns of a block.
+    pub(super) fn block(&self, index: usize) -> (Range<usize>, Range<usize>) {
+        let (row, col) = (
+            index / self.across * self.row_size,
+            index % self.across * self.col_size,
+        );
+        (
+            row..self.m.min(row + self.row_size),
+            col..self.n.min(col + self.col_size),
+        )
     }
 }
 
-/// Calls `run` for every block of a split, halves in parallel.
-pub(super) fn run_blocks(split: Split, run: &(impl Fn(Part) + Sync)) {
-    run_range(split, 0, split.count, run);
-}
-
-fn run_range(split: Split, start: usize, end: usize, run: &(impl Fn(Part) + Sync)) {
+/// Calls `run` with the numbers `start..end`, halves in parallel.
+pub(super) fn for_each_block(start: usize, end: usize, run: &(impl Fn(usize) + Sync)) {
     if end - start > 1 {
         let middle = start + (end - start) / 2;
         rayon::join(
-            || run_range(split, start, middle, run),
-            || run_range(split, middle, end, run),
+            || for_each_block(start, middle, run),
+            || for_each_block(middle, end, run),
         );
     } else if end > start {
-        let Split { axis, size, .. } = split;
-        run(Part {
-            axis,
-            start: start * size,
-            size,
-        });
+        run(start);
     }
 }
 
@@ -190,28 +176,36 @@ fn run_range(split: Split, start: usize, end: usize, run: &(impl Fn(Part) + Sync
 /// # Safety
 /// As [`execute`], for the whole batch.
 unsafe fn execute_parallel<R: SimdReal>(level: SimdLevel, batch: Batch<R>) {
-    let shared = Shared(batch);
-    // Captured as a whole: its field alone is not `Sync`.
-    let shared = &shared;
-    run_blocks(Split::of(&shared.0), &|part| {
+    let shared = &Shared(batch);
+    let Problem { m, k, n, .. } = shared.0.problem;
+    if batch.count > 1 {
+        let size = (BLOCK_WORK / (m * n * k).max(1)).clamp(1, batch.count);
+        for_each_block(0, batch.count.div_ceil(size), &|index| {
+            let mut batch = shared.0;
+            let start = index * size;
+            let p = &mut batch.problem;
+            p.a = p.a.wrapping_add(start * batch.a_step);
+            p.b = p.b.wrapping_add(start * batch.b_step);
+            p.c = p.c.wrapping_add(start * batch.c_step);
+            batch.count = size.min(batch.count - start);
+            // SAFETY: valid operands; matrices of a stack share no element of C.
+            unsafe { execute(level, &batch) };
+        });
+        return;
+    }
+    let grid = Grid::new(m, k, n);
+    for_each_block(0, grid.count(), &|index| {
+        let (rows, columns) = grid.block(index);
         let mut batch = shared.0;
         let p = &mut batch.problem;
-        if part.axis == Axis::Products {
-            p.a = p.a.wrapping_add(part.start * batch.a_step);
-            p.b = p.b.wrapping_add(part.start * batch.b_step);
-            p.c = p.c.wrapping_add(part.start * batch.c_step);
-            batch.count = part.size.min(batch.count - part.start);
-        } else {
-            let (rows, columns) = part.of(p.m, p.n);
-            p.a = p.a.wrapping_add(rows.start * p.a_strides.0);
-            p.b = p.b.wrapping_add(columns.start * p.b_strides.1);
-            p.c =
-                p.c.wrapping_add(rows.start * p.c_row_stride + columns.start);
-            if !p.bias.is_null() {
-                p.bias = p.bias.wrapping_add(columns.start);
-            }
-            (p.m, p.n) = (rows.len(), columns.len());
+        p.a = p.a.wrapping_add(rows.start * p.a_strides.0);
+        p.b = p.b.wrapping_add(columns.start * p.b_strides.1);
+        p.c =
+            p.c.wrapping_add(rows.start * p.c_row_stride + columns.start);
+        if !p.bias.is_null() {
+            p.bias = p.bias.wrapping_add(columns.start);
         }
+        (p.m, p.n) = (rows.len(), columns.len());
         // SAFETY: a block of valid operands; no other block shares its part of C.
         unsafe { execute(level, &batch) };
     });

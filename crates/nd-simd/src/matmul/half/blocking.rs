@@ -1,8 +1,8 @@
 //! The loops around both micro-kernels.
 //!
 //! ```text
-//! pack B if many rows will read it
-//! for each block of 96 rows                         (over the threads)
+//! pack B if several blocks of rows will read it
+//! for each block of rows: 96, or more where A is read in place        (rows or columns over the threads)
 //!     for each block of k
 //!         pack the block of A, unless it can be read in place
 //!         for each panel of 64 columns
@@ -15,15 +15,29 @@ use nd_core::bf16;
 use nd_core::options::Precision;
 
 use super::Operand;
+#[cfg(target_arch = "x86_64")]
+use super::dot::PairDot;
 use super::pack::{
-    PANEL, PackedBf16, ROW_BLOCK, Scratch, pack_panel, packed_bf16_len, pairs, stored_width, take,
+    PANEL, PackedBf16, ROW_BLOCK, Scratch, pack_panels, packed_bf16_len, pairs, stored_width, take,
 };
 use super::widen::{Exact, Rounding, ToBf16, ToF16, Widening};
 use crate::dispatch::{Isa, Kernel, SimdLevel, dispatch};
 use crate::matmul::kernel::{Output, Store, block_rows_of, block_vecs_of};
-use crate::matmul::parallel::{Split, run_blocks};
+use crate::matmul::parallel::{Grid, for_each_block};
 use crate::matmul::view::{MatMut, MatRef};
 use crate::matmul::{Epilogue, StoreActivation};
+
+/// Rows of A in a block that is read in place: at most 512 KiB of a block of k.
+const IN_PLACE_ROWS: usize = 512;
+
+/// Panels that one thread packs together, row by row.
+const PANELS_AT_ONCE: usize = 4;
+
+/// Columns of C from which on an A that is not bf16 is brought to bf16 as a whole first.
+const NARROW_COLUMNS: usize = 2 * PANEL;
+
+/// Rows of A that one thread brings to bf16 at a time.
+const NARROW_ROWS: usize = 64;
 
 /// The right operand.
 #[derive(Clone, Copy)]
@@ -50,12 +64,14 @@ pub(super) trait Engine: Copy {
     /// Vector registers.
     const REGISTERS: usize;
 
-    /// The address and row stride (in bytes) of a block of A that can be read as it is.
+    /// The address and row stride (in bytes) of a block of A that can be read as it is; `padded` when a zero follows each
+    /// row of odd length.
     fn in_place<A: Operand>(
         self,
         a: *const A,
         strides: (usize, usize),
         depth: usize,
+        padded: bool,
     ) -> Option<(*const u8, usize)>;
 
     /// Packs a block of A; the distance between its rows, in bytes.
@@ -123,6 +139,8 @@ pub(super) struct Task<'a, A, B> {
     precision: Precision,
     alpha: f32,
     a: MatRef<'a, A>,
+    /// Whether a zero follows each row of A.
+    a_padded: bool,
     b: Right<'a, B>,
     beta: f32,
     c: *mut f32,
@@ -151,6 +169,7 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
             precision,
             alpha,
             a,
+            a_padded: false,
             b,
             beta,
             c_row_stride: c.row_stride(),
@@ -169,16 +188,84 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
             // SAFETY: C is borrowed.
             return unsafe { self.textbook() };
         }
-        let split = if parallel {
-            Split::of_shape(m, k, n, ROW_BLOCK / 2, PANEL)
+        #[cfg(target_arch = "x86_64")]
+        if n > NARROW_COLUMNS
+            && self.row_block() == ROW_BLOCK
+            && let Some(engine) = self.pair_dot()
+        {
+            let stride = 2 * pairs(k);
+            let mut narrowed = take(m * stride);
+            self.narrow_left(engine, &mut narrowed, parallel);
+            let task = Task::<bf16, B> {
+                level: self.level,
+                precision: self.precision,
+                alpha: self.alpha,
+                a: MatRef::strided(&narrowed, m, k, stride, 1),
+                a_padded: true,
+                b: self.b,
+                beta: self.beta,
+                c: self.c,
+                c_row_stride: self.c_row_stride,
+                epilogue: self.epilogue,
+            };
+            return task.run_blocks(parallel);
+        }
+        self.run_blocks(parallel);
+    }
+
+    /// The dot product of pairs, when this product may use it.
+    #[cfg(target_arch = "x86_64")]
+    fn pair_dot(&self) -> Option<PairDot> {
+        if self.precision == Precision::Bf16 {
+            PairDot::new(self.level)
         } else {
-            Split::whole()
+            None
+        }
+    }
+
+    /// All of A as rows of bf16 pairs.
+    #[cfg(target_arch = "x86_64")]
+    fn narrow_left(&self, engine: PairDot, target: &mut [bf16], parallel: bool) {
+        let k = self.a.cols();
+        let chunk = NARROW_ROWS * 2 * pairs(k);
+        if chunk == 0 {
+            return;
+        }
+        let narrow = |(index, target): (usize, &mut [bf16])| {
+            let rows = target.len() / (2 * pairs(k));
+            let a = self.a.row_block(index * NARROW_ROWS, rows);
+            let strides = (a.row_stride(), a.col_stride());
+            // SAFETY: these rows of A; `rows` rows of whole pairs.
+            unsafe {
+                engine.pack_left(
+                    a.data().as_ptr(),
+                    strides,
+                    rows,
+                    k,
+                    target.as_mut_ptr().cast(),
+                );
+            }
+        };
+        if parallel {
+            use rayon::prelude::*;
+            target.par_chunks_mut(chunk).enumerate().for_each(narrow);
+        } else {
+            target.chunks_mut(chunk).enumerate().for_each(narrow);
+        }
+    }
+
+    fn run_blocks(&self, parallel: bool) {
+        let (m, k, n) = (self.a.rows(), self.a.cols(), self.b.cols());
+        let grid = if parallel {
+            Grid::new(m, k, n)
+        } else {
+            Grid::whole(m, n)
         };
         // Packed whole where several blocks of rows read it; then also by all threads.
         let shared: Buffer<bf16>;
         let mut b = self.b;
         if let Right::Plain(plain) = b
-            && m > ROW_BLOCK
+            && (m > self.row_block() || grid.down() > 1)
             && self.precision == Precision::Bf16
         {
             let mut packed = take(packed_bf16_len(k, n));
@@ -186,11 +273,30 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
             shared = packed;
             b = Right::Packed(PackedBf16::new(&shared, k, n));
         }
-        run_blocks(split, &|range| {
-            let (rows, cols) = range.of(m, n);
-            // SAFETY: blocks of one split are disjoint parts of C, which is borrowed.
+        for_each_block(0, grid.count(), &|index| {
+            let (rows, cols) = grid.block(index);
+            // SAFETY: blocks of one grid are disjoint parts of C, which is borrowed.
             unsafe { self.block(b, rows, cols) };
         });
+    }
+
+    /// Rows that read a panel of B before the next one is packed. Where A is read in place, as many as stay in L2 with
+    /// the panel; else as many as are packed at once.
+    fn row_block(&self) -> usize {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(engine) = self.pair_dot()
+            && engine
+                .in_place(
+                    self.a.data().as_ptr(),
+                    (self.a.row_stride(), self.a.col_stride()),
+                    self.a.cols(),
+                    self.a_padded,
+                )
+                .is_some()
+        {
+            return IN_PLACE_ROWS;
+        }
+        ROW_BLOCK
     }
 
     /// The textbook product, the meaning of [`SimdLevel::Scalar`].
@@ -229,18 +335,18 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
     }
 
     fn pack_whole(&self, b: MatRef<'_, B>, target: &mut [bf16], parallel: bool) {
-        let panel = 2 * pairs(b.rows()) * PANEL;
-        if panel == 0 {
+        let group = PANELS_AT_ONCE * 2 * pairs(b.rows()) * PANEL;
+        if group == 0 {
             return;
         }
         let pack = |(index, target): (usize, &mut [bf16])| {
-            pack_panel(self.level, b, index * PANEL, target);
+            pack_panels(self.level, b, index * PANELS_AT_ONCE * PANEL, target);
         };
         if parallel {
             use rayon::prelude::*;
-            target.par_chunks_mut(panel).enumerate().for_each(pack);
+            target.par_chunks_mut(group).enumerate().for_each(pack);
         } else {
-            target.chunks_mut(panel).enumerate().for_each(pack);
+            target.chunks_mut(group).enumerate().for_each(pack);
         }
     }
 
@@ -255,9 +361,7 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
         cols: std::ops::Range<usize>,
     ) {
         #[cfg(target_arch = "x86_64")]
-        if self.precision == Precision::Bf16
-            && let Some(engine) = super::dot::PairDot::new(self.level)
-        {
+        if let Some(engine) = self.pair_dot() {
             // SAFETY: the caller's.
             return unsafe { self.block_with(engine, b, rows, cols) };
         }
@@ -286,10 +390,11 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
         let mut scratch = Scratch::new();
         let k = self.a.cols();
         let a_strides = (self.a.row_stride(), self.a.col_stride());
+        let row_block = self.row_block();
         let chained = self.alpha == 1.0 && (self.beta == 0.0 || self.beta == 1.0);
         let mut row_start = rows.start;
         while row_start < rows.end {
-            let m = ROW_BLOCK.min(rows.end - row_start);
+            let m = row_block.min(rows.end - row_start);
             let mut k_start = 0;
             loop {
                 let depth = E::K_BLOCK.min(k - k_start);
@@ -304,7 +409,7 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
                 };
                 let a = self.a.data().as_ptr();
                 let a = a.wrapping_add(row_start * a_strides.0 + k_start * a_strides.1);
-                let (a, a_row_bytes) = match engine.in_place(a, a_strides, depth) {
+                let (a, a_row_bytes) = match engine.in_place(a, a_strides, depth, self.a_padded) {
                     Some(found) => found,
                     None => {
                         let target = scratch.left();

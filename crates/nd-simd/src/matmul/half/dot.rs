@@ -299,8 +299,9 @@ impl Engine for PairDot {
         a: *const A,
         (row_stride, col_stride): (usize, usize),
         depth: usize,
+        padded: bool,
     ) -> Option<(*const u8, usize)> {
-        (A::DTYPE == DType::Bf16 && col_stride == 1 && depth.is_multiple_of(2))
+        (A::DTYPE == DType::Bf16 && col_stride == 1 && (padded || depth.is_multiple_of(2)))
             .then(|| (a.cast(), row_stride * 2))
     }
 

@@ -110,22 +110,43 @@ pub fn pack_bf16<B: Operand>(level: SimdLevel, b: MatRef<'_, B>, target: &mut [b
         packed_bf16_len(rows, cols),
         "the target of a packed {rows} x {cols} matrix"
     );
-    for column in (0..cols).step_by(PANEL) {
-        let at = 2 * column * pairs(rows);
-        pack_panel(level, b, column, &mut target[at..]);
-    }
+    pack_panels(level, b, 0, target);
 }
 
-/// Packs the panel that starts at `column` to the beginning of `target`.
+/// Rows of a row-major B that all panels take before the next ones: they lie in as many pages.
+const PACK_ROWS: usize = 64;
+
+/// Packs as many panels as `target` has room for, from `column` on.
 ///
 /// # Panics
 /// The machine lacks the level.
-pub(super) fn pack_panel<B: Operand>(
+pub(super) fn pack_panels<B: Operand>(
     level: SimdLevel,
     b: MatRef<'_, B>,
     column: usize,
     target: &mut [bf16],
 ) {
+    let panel = 2 * pairs(b.rows()) * PANEL;
+    if panel == 0 {
+        return;
+    }
+    let at_once = if b.col_stride() == 1 {
+        PACK_ROWS
+    } else {
+        b.rows()
+    };
+    for row in (0..b.rows()).step_by(at_once) {
+        let part = b.row_block(row, at_once.min(b.rows() - row));
+        for (index, target) in target.chunks_mut(panel).enumerate() {
+            let column = column + index * PANEL;
+            let start = row * stored_width(b.cols(), column);
+            pack_panel(level, part, column, &mut target[start..]);
+        }
+    }
+}
+
+/// Packs the panel that starts at `column` to the beginning of `target`.
+fn pack_panel<B: Operand>(level: SimdLevel, b: MatRef<'_, B>, column: usize, target: &mut [bf16]) {
     let (rows, cols) = (b.rows(), b.cols());
     let (width, stored) = (PANEL.min(cols - column), stored_width(cols, column));
     let target = &mut target[..2 * pairs(rows) * stored];

@@ -157,6 +157,7 @@ impl<S: Isa, P: Rounding> Engine for Widening<S, P> {
         a: *const A,
         (row_stride, col_stride): (usize, usize),
         _: usize,
+        _: bool,
     ) -> Option<(*const u8, usize)> {
         (P::EXACT && A::DTYPE == DType::F32 && col_stride == 1)
             .then(|| (a.cast(), row_stride * size_of::<f32>()))
