@@ -37,10 +37,11 @@ pub trait Pointwise: Copy {
 }
 
 /// Every activation function, as data.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum Activation {
     /// `x`
+    #[default]
     Identity,
     /// `max(x, 0)`
     Relu,
@@ -459,6 +460,78 @@ instantiate! {
         }
         activation.visit(Run(level, x))
     }
+}
+
+struct RowsKernel<P, R> {
+    activation: P,
+    x: *mut R,
+    rows: usize,
+    cols: usize,
+    stride: usize,
+}
+
+impl<P: Pointwise, R: SimdReal> Kernel for RowsKernel<P, R> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Isa>(self, simd: S) {
+        for i in 0..self.rows {
+            let start = self.x.wrapping_add(i * self.stride);
+            // SAFETY: `activate_rows` promises the rows to us alone.
+            let row = unsafe { std::slice::from_raw_parts_mut(start, self.cols) };
+            map_in_place(simd, Forward(self.activation), row);
+        }
+    }
+}
+
+/// `x = activation(x)` for `rows` rows of `cols` elements that lie `stride` apart.
+///
+/// # Safety
+/// The rows may be read and written, and nobody else touches them meanwhile. (What lies between them may be others'.)
+pub(crate) unsafe fn activate_rows<R: SimdReal>(
+    level: SimdLevel,
+    activation: Activation,
+    x: *mut R,
+    rows: usize,
+    cols: usize,
+    stride: usize,
+) {
+    struct Run<R> {
+        level: SimdLevel,
+        x: *mut R,
+        rows: usize,
+        cols: usize,
+        stride: usize,
+    }
+    impl<R: SimdReal> Visitor for Run<R> {
+        type Output = ();
+        #[inline(always)]
+        fn visit<P: Pointwise>(self, activation: P) {
+            let Self {
+                level,
+                x,
+                rows,
+                cols,
+                stride,
+            } = self;
+            dispatch(
+                level,
+                RowsKernel {
+                    activation,
+                    x,
+                    rows,
+                    cols,
+                    stride,
+                },
+            );
+        }
+    }
+    activation.visit(Run {
+        level,
+        x,
+        rows,
+        cols,
+        stride,
+    });
 }
 
 /// `y = activation(x)`

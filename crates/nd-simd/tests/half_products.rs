@@ -3,9 +3,10 @@
 use nd_core::options::Precision;
 use nd_core::{Element, bf16, f16};
 use nd_simd::SimdLevel;
+use nd_simd::activations::Activation;
 use nd_simd::matmul::{
-    Epilogue, MatMut, MatRef, Operand, PackedBf16, StoreActivation, multiply_half,
-    multiply_half_parallel, multiply_packed, multiply_packed_parallel, pack_bf16, packed_bf16_len,
+    Epilogue, MatMut, MatRef, Operand, PackedBf16, multiply_half, multiply_half_parallel,
+    multiply_packed, multiply_packed_parallel, pack_bf16, packed_bf16_len,
 };
 
 /// Repeatable numbers.
@@ -138,7 +139,7 @@ fn exact_case<A: Operand, B: Operand>(
     let epilogue = if with_epilogue {
         Epilogue {
             bias: Some(&bias),
-            activation: StoreActivation::Relu,
+            activation: Activation::Relu,
         }
     } else {
         Epilogue::default()
@@ -293,7 +294,7 @@ fn packing_and_threads_change_no_bit() {
         let bias: Vec<f32> = (0..n).map(|_| noise.real() as f32).collect();
         let epilogue = Epilogue {
             bias: Some(&bias),
-            activation: StoreActivation::Identity,
+            activation: Activation::Identity,
         };
         for level in SimdLevel::supported() {
             let mut packed = vec![bf16::NAN; packed_bf16_len(k, n)];

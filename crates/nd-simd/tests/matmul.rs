@@ -2,8 +2,9 @@
 
 use nd_core::{Real, SimdLevel};
 use nd_simd::SimdReal;
+use nd_simd::activations::{Activation, activation_in_place};
 use nd_simd::matmul::{
-    Epilogue, MatMut, MatRef, StackMut, StackRef, StoreActivation, multiply, multiply_fused,
+    Epilogue, MatMut, MatRef, StackMut, StackRef, multiply, multiply_fused,
     multiply_fused_parallel, multiply_parallel, multiply_stack, multiply_stack_parallel,
     multiply_vector,
 };
@@ -310,7 +311,7 @@ fn nan_and_infinity_reach_only_their_row_and_column() {
         let (a, b) = (MatRef::row_major(&a, m, k), MatRef::row_major(&b, k, n));
         let epilogue = Epilogue {
             bias: None,
-            activation: StoreActivation::Relu,
+            activation: Activation::Relu,
         };
         multiply_fused(
             level,
@@ -357,7 +358,7 @@ fn bias_and_relu_come_after_the_whole_sum() {
             }
             let epilogue = Epilogue {
                 bias: Some(&bias),
-                activation: StoreActivation::Relu,
+                activation: Activation::Relu,
             };
             let mut found = vec![f32::NAN; m * n];
             multiply_fused(
@@ -519,4 +520,46 @@ fn shapes_that_do_not_fit_are_named() {
         0.0,
         MatMut::row_major(&mut c, 2, 4),
     );
+}
+
+/// A fused activation is the same function as a pass of its own, bit for bit, in every form of the product.
+#[test]
+fn fused_activations_are_those_of_a_second_pass() {
+    for level in nd_testing::levels() {
+        for (m, k, n) in [
+            (13, 5, 70),
+            (6, 1030, 33),
+            (40, 64, 1),
+            (1, 40, 17),
+            (3, 0, 5),
+        ] {
+            let a = real::<f32>(m * k, 1);
+            let b = real::<f32>(k * n, 2);
+            let bias = real::<f32>(n, 4);
+            let (av, bv) = (MatRef::row_major(&a, m, k), MatRef::row_major(&b, k, n));
+            for activation in Activation::ALL {
+                let run = |activation, c: &mut [f32]| {
+                    let epilogue = Epilogue {
+                        bias: Some(&bias),
+                        activation,
+                    };
+                    let c = MatMut::row_major(c, m, n);
+                    multiply_fused(level, 0.5, av, bv, 0.0, c, epilogue);
+                };
+                let mut expected = vec![f32::NAN; m * n];
+                run(Activation::Identity, &mut expected);
+                activation_in_place(level, activation, &mut expected);
+                let mut found = vec![f32::NAN; m * n];
+                run(activation, &mut found);
+                // Vectors end elsewhere, but each lane computes the same.
+                assert!(
+                    expected
+                        .iter()
+                        .zip(&found)
+                        .all(|(a, b)| a.to_bits() == b.to_bits() || a == b),
+                    "{level} {activation:?} [{m}, {k}] x [{k}, {n}]"
+                );
+            }
+        }
+    }
 }

@@ -14,7 +14,7 @@
 //! block, its mask and the call would otherwise cost more than the arithmetic.
 
 use super::gemv::dot_rows;
-use super::kernel::{Block, Output, Store, block_rows, block_vecs, run};
+use super::kernel::{Block, Finish, Output, Store, block_rows, block_vecs, run};
 use super::pack::{K_BLOCK, Panel, pack_panel};
 use crate::dispatch::{Isa, Kernel, SimdLevel, dispatch, instance};
 use crate::lanes::{Lanes, SimdReal};
@@ -45,9 +45,7 @@ pub(super) struct Problem<R> {
     pub(super) beta: R,
     pub(super) c: *mut R,
     pub(super) c_row_stride: usize,
-    /// `n` values, or null.
-    pub(super) bias: *const R,
-    pub(super) relu: bool,
+    pub(super) finish: Finish<R>,
     /// Whether C is a single column by its shape, not by being cut.
     pub(super) single_column: bool,
 }
@@ -121,6 +119,7 @@ unsafe fn blocked<S: Isa, R: SimdReal>(simd: S, batch: &Batch<R>, panel: *mut R)
             while column < n {
                 let vecs = block_vecs::<S>(m, (n - column).div_ceil(lanes));
                 let width = (vecs * lanes).min(n - column);
+                let (bias, relu) = problem.finish.in_registers(is_last, column);
                 let mut block = Block {
                     k: depth,
                     a: a.wrapping_add(start * a_strides.1),
@@ -132,12 +131,8 @@ unsafe fn blocked<S: Isa, R: SimdReal>(simd: S, batch: &Batch<R>, panel: *mut R)
                         c: c.wrapping_add(column),
                         c_row_stride: problem.c_row_stride,
                         store,
-                        bias: if is_last && !problem.bias.is_null() {
-                            problem.bias.wrapping_add(column)
-                        } else {
-                            std::ptr::null()
-                        },
-                        relu: is_last && problem.relu,
+                        bias,
+                        relu,
                     },
                     count,
                     a_step,
@@ -169,7 +164,15 @@ unsafe fn blocked<S: Isa, R: SimdReal>(simd: S, batch: &Batch<R>, panel: *mut R)
                 while row < m {
                     let rows = block_rows::<S>(vecs, m - row);
                     // SAFETY: the block lies inside the operands.
-                    unsafe { run(simd, rows, vecs, width - (vecs - 1) * lanes, &block) };
+                    unsafe {
+                        run(simd, rows, vecs, width - (vecs - 1) * lanes, &block);
+                        if is_last {
+                            let Output {
+                                c, c_row_stride, ..
+                            } = block.output;
+                            problem.finish.rest(S::LEVEL, c, rows, width, c_row_stride);
+                        }
+                    }
                     block.a = block.a.wrapping_add(rows * a_strides.0);
                     block.output.c = block.output.c.wrapping_add(rows * problem.c_row_stride);
                     row += rows;
@@ -218,17 +221,16 @@ unsafe fn textbook<R: SimdReal>(problem: &Problem<R>) {
                 if problem.beta != R::ZERO {
                     value += problem.beta * *slot;
                 }
-                if !problem.bias.is_null() {
-                    value += *problem.bias.add(j);
-                }
-                *slot = if problem.relu && value < R::ZERO {
-                    R::ZERO
-                } else {
-                    value
-                };
+                *slot = problem.finish.element(value, j);
             }
         }
     }
+    // SAFETY: all of C.
+    unsafe {
+        problem
+            .finish
+            .rest(SimdLevel::Scalar, c, m, n, c_row_stride)
+    };
 }
 
 /// A product `count` times, the operands each time further by their step.

@@ -92,14 +92,7 @@ pub(super) unsafe fn dot_rows<S: Isa, R: SimdReal>(simd: S, problem: &Problem<R>
             if problem.beta != R::ZERO {
                 value = problem.beta.mul_add(*slot, value);
             }
-            if !problem.bias.is_null() {
-                value += *problem.bias;
-            }
-            *slot = if problem.relu && value < R::ZERO {
-                R::ZERO
-            } else {
-                value
-            };
+            *slot = problem.finish.element(value, 0);
         }
     };
     let mut i = 0;
@@ -118,4 +111,10 @@ pub(super) unsafe fn dot_rows<S: Isa, R: SimdReal>(simd: S, problem: &Problem<R>
         finish(i, sum);
         i += 1;
     }
+    // SAFETY: the column of C.
+    unsafe {
+        problem
+            .finish
+            .rest(S::LEVEL, problem.c, m, 1, problem.c_row_stride)
+    };
 }

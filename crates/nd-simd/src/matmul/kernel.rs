@@ -13,7 +13,8 @@
 
 use pulp::{Simd, WithSimd};
 
-use crate::dispatch::Isa;
+use crate::activations::{Activation, activate_rows};
+use crate::dispatch::{Isa, SimdLevel};
 use crate::lanes::{Lanes, SimdReal};
 
 /// One block of C and the strips of A and B that make it.
@@ -44,6 +45,65 @@ pub(super) struct Output<R> {
     /// One value for each column, or null.
     pub(super) bias: *const R,
     pub(super) relu: bool,
+}
+
+/// What happens to C in the pass that stores it, as pointers.
+#[derive(Clone, Copy)]
+pub(super) struct Finish<R> {
+    /// One value for each column, or null.
+    pub(super) bias: *const R,
+    pub(super) activation: Activation,
+}
+
+impl<R: SimdReal> Finish<R> {
+    /// The bias from `column` on, and whether a ReLU follows: what the micro-kernel does, in the `last` block of k.
+    #[inline(always)]
+    pub(super) fn in_registers(&self, last: bool, column: usize) -> (*const R, bool) {
+        if last && !self.bias.is_null() {
+            (self.bias.wrapping_add(column), self.is_relu())
+        } else {
+            (std::ptr::null(), last && self.is_relu())
+        }
+    }
+
+    #[inline(always)]
+    fn is_relu(&self) -> bool {
+        self.activation == Activation::Relu
+    }
+
+    /// Applies what is left to do to rows of C.
+    ///
+    /// # Safety
+    /// The rows are ours to read and write.
+    #[inline(always)]
+    pub(super) unsafe fn rest(
+        &self,
+        level: SimdLevel,
+        c: *mut R,
+        rows: usize,
+        cols: usize,
+        stride: usize,
+    ) {
+        if !matches!(self.activation, Activation::Identity | Activation::Relu) {
+            // SAFETY: the caller's.
+            unsafe { activate_rows(level, self.activation, c, rows, cols, stride) };
+        }
+    }
+
+    /// Bias and activation of one element, for the loops that have no vectors; [`Finish::rest`] follows.
+    #[inline(always)]
+    pub(super) fn element(&self, mut value: R, column: usize) -> R {
+        if !self.bias.is_null() {
+            // SAFETY: the bias has a value for each column.
+            value += unsafe { *self.bias.wrapping_add(column) };
+        }
+        // A NaN is not less than zero, and stays.
+        if self.is_relu() && value < R::ZERO {
+            R::ZERO
+        } else {
+            value
+        }
+    }
 }
 
 /// How sums reach C.

@@ -1,4 +1,4 @@
-//! Matrix products: `C = alpha A B + beta C`, with any strides, optional bias and ReLU, on one thread or many.
+//! Matrix products: `C = alpha A B + beta C`, with any strides, optional bias and activation, on one thread or many.
 //!
 //! The simple version is three nested loops, [`crate::reference::matmul`]. What makes it fast, each in its file:
 //! * `kernel`: a block of 6 x 4 vectors of C (8 x 3, 12 x 2) stays in registers while k runs;
@@ -32,43 +32,35 @@ pub use parallel::{multiply_fused_parallel, multiply_parallel, multiply_stack_pa
 pub use stack::{StackMut, StackRef};
 pub use view::{MatMut, MatRef};
 
+use crate::activations::Activation;
 use crate::dispatch::SimdLevel;
 use crate::lanes::SimdReal;
 use blocking::{Batch, Problem, execute};
+use kernel::Finish;
 
 /// What happens to C in the same pass that stores it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Epilogue<'a, R> {
     /// Added to each row, `[n]`.
     pub bias: Option<&'a [R]>,
-    /// What follows the bias.
-    pub activation: StoreActivation,
+    /// What follows the bias. Identity and ReLU cost nothing; the others are applied to each block while it is in the first
+    /// cache level.
+    pub activation: Activation,
 }
 
 impl<R> Epilogue<'_, R> {
     /// Whether nothing happens.
     fn is_plain(&self) -> bool {
-        self.bias.is_none() && self.activation == StoreActivation::Identity
+        self.bias.is_none() && self.activation == Activation::Identity
     }
 
-    /// The address of the bias from `column` on, or null, and whether a ReLU follows; none of it before the `last` block of k.
-    fn at(&self, last: bool, column: usize) -> (*const R, bool) {
-        let bias = match self.bias {
-            Some(bias) if last => bias.as_ptr().wrapping_add(column),
-            _ => std::ptr::null(),
-        };
-        (bias, last && self.activation == StoreActivation::Relu)
+    /// The same as pointers.
+    fn finish(&self) -> Finish<R> {
+        Finish {
+            bias: self.bias.map_or(std::ptr::null(), <[R]>::as_ptr),
+            activation: self.activation,
+        }
     }
-}
-
-/// An activation cheap enough to apply while C is in registers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum StoreActivation {
-    /// None.
-    #[default]
-    Identity,
-    /// `max(x, 0)`; NaN stays NaN.
-    Relu,
 }
 
 /// `C = alpha A B + beta C`. With `beta = 0`, C is not read and may hold anything.
@@ -196,7 +188,6 @@ fn plan<R: SimdReal>(
         c.cols(),
         b.rows()
     );
-    let relu = epilogue.activation == StoreActivation::Relu;
     if let Some(bias) = epilogue.bias {
         assert_eq!(bias.len(), n, "the bias of a product with {n} columns");
     }
@@ -235,8 +226,7 @@ fn plan<R: SimdReal>(
         b_strides: (b.row_stride(), b.col_stride()),
         beta,
         c_row_stride: c.row_stride(),
-        bias: epilogue.bias.map_or(std::ptr::null(), <[R]>::as_ptr),
-        relu,
+        finish: epilogue.finish(),
         single_column: n == 1,
         c: c.data_mut().as_mut_ptr(),
     };

@@ -202,8 +202,8 @@ unsafe fn execute_parallel<R: SimdReal>(level: SimdLevel, batch: Batch<R>) {
         p.b = p.b.wrapping_add(columns.start * p.b_strides.1);
         p.c =
             p.c.wrapping_add(rows.start * p.c_row_stride + columns.start);
-        if !p.bias.is_null() {
-            p.bias = p.bias.wrapping_add(columns.start);
+        if !p.finish.bias.is_null() {
+            p.finish.bias = p.finish.bias.wrapping_add(columns.start);
         }
         (p.m, p.n) = (rows.len(), columns.len());
         // SAFETY: a block of valid operands; no other block shares its part of C.

@@ -12,9 +12,7 @@ use nd_core::{Buffer, Precision, threads};
 use crate::activations::{Activation, Saved, activation_backward, activation_forward};
 use crate::dispatch::SimdLevel;
 use crate::lanes::SimdReal;
-use crate::matmul::{
-    Epilogue, MatMut, MatRef, StoreActivation, multiply_fused, multiply_fused_parallel,
-};
+use crate::matmul::{Epilogue, MatMut, MatRef, multiply_fused, multiply_fused_parallel};
 use crate::permute::transpose;
 use crate::reduce::column_sums;
 
@@ -57,10 +55,8 @@ impl<'t, R: SimdReal> LinearExt<'t, R> for Var<'t, R> {
         let level = tape.options().simd;
         let (xv, wv, bv) = (x.value(), w.value(), b.map(Var::value));
         let mut y = tape.scratch(rows * outputs);
-        let store = match activation {
-            Activation::Relu => StoreActivation::Relu,
-            _ => StoreActivation::Identity,
-        };
+        // Where the gradient needs the argument, it is kept, and the activation is a pass of its own.
+        let keeps_argument = activation.saved() == Saved::Input && tape.is_recording();
         product(
             level,
             tape.parallel(),
@@ -70,19 +66,21 @@ impl<'t, R: SimdReal> LinearExt<'t, R> for Var<'t, R> {
             MatMut::row_major(&mut y, rows, outputs),
             Epilogue {
                 bias: bv.as_deref(),
-                activation: store,
+                activation: if keeps_argument {
+                    Activation::Identity
+                } else {
+                    activation
+                },
             },
         );
         let mut saved = None;
-        if !matches!(activation, Activation::Relu | Activation::Identity) {
+        if keeps_argument {
             let z = y;
             y = tape.scratch(rows * outputs);
             threads::for_each_chunk(tape.parallel(), &mut y, BLOCK, |i, y| {
                 activation_forward(level, activation, &z[i * BLOCK..i * BLOCK + y.len()], y);
             });
-            if activation.saved() == Saved::Input {
-                saved = Some(z);
-            }
+            saved = Some(z);
         }
         let shape = x.shape().with_cols(outputs);
         let op = || Linear {

@@ -24,11 +24,10 @@ pub use rnn::{RnnActivation, RnnGradients, RnnWeights, rnn_backward, rnn_forward
 
 use nd_core::autograd::Accumulate;
 
+use crate::activations::Activation;
 use crate::dispatch::{Isa, SimdLevel};
 use crate::lanes::{Lanes, SimdReal};
-use crate::matmul::{
-    Epilogue, MatMut, MatRef, StoreActivation, multiply_fused, multiply_fused_parallel,
-};
+use crate::matmul::{Epilogue, MatMut, MatRef, multiply_fused, multiply_fused_parallel};
 use crate::reduce::column_sums;
 
 /// The sizes of a recurrent layer's run.
@@ -87,7 +86,7 @@ impl Products {
     ) {
         let epilogue = Epilogue {
             bias,
-            activation: StoreActivation::Identity,
+            activation: Activation::Identity,
         };
         let run = if self.parallel {
             multiply_fused_parallel

@@ -22,10 +22,10 @@ use super::pack::{
 };
 use super::widen::{Exact, Rounding, ToBf16, ToF16, Widening};
 use crate::dispatch::{Isa, Kernel, SimdLevel, dispatch};
-use crate::matmul::kernel::{Output, Store, block_rows_of, block_vecs_of};
+use crate::matmul::Epilogue;
+use crate::matmul::kernel::{Finish, Output, Store, block_rows_of, block_vecs_of};
 use crate::matmul::parallel::{Grid, for_each_block};
 use crate::matmul::view::{MatMut, MatRef};
-use crate::matmul::{Epilogue, StoreActivation};
 
 /// Rows of A in a block that is read in place: at most 512 KiB of a block of k.
 const IN_PLACE_ROWS: usize = 512;
@@ -145,7 +145,7 @@ pub(super) struct Task<'a, A, B> {
     beta: f32,
     c: *mut f32,
     c_row_stride: usize,
-    epilogue: Epilogue<'a, f32>,
+    finish: Finish<f32>,
 }
 
 // SAFETY: threads read A, B and the bias, and write disjoint blocks of C, which is borrowed for the life of the task.
@@ -174,7 +174,7 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
             beta,
             c_row_stride: c.row_stride(),
             c: c.data_mut().as_mut_ptr(),
-            epilogue,
+            finish: epilogue.finish(),
         }
     }
 
@@ -206,7 +206,7 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
                 beta: self.beta,
                 c: self.c,
                 c_row_stride: self.c_row_stride,
-                epilogue: self.epilogue,
+                finish: self.finish,
             };
             return task.run_blocks(parallel);
         }
@@ -325,13 +325,15 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
                 if self.beta != 0.0 {
                     value += self.beta * *slot;
                 }
-                if let Some(bias) = self.epilogue.bias {
-                    value += bias[j];
-                }
-                let relu = self.epilogue.activation == StoreActivation::Relu;
-                *slot = if relu && value < 0.0 { 0.0 } else { value };
+                *slot = self.finish.element(value, j);
             }
         }
+        let (m, n) = (self.a.rows(), self.b.cols());
+        // SAFETY: all of C.
+        unsafe {
+            self.finish
+                .rest(self.level, self.c, m, n, self.c_row_stride)
+        };
     }
 
     fn pack_whole(&self, b: MatRef<'_, B>, target: &mut [bf16], parallel: bool) {
@@ -444,7 +446,7 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
                             (panel, stored)
                         }
                     };
-                    let (bias, relu) = self.epilogue.at(is_last, column);
+                    let (bias, relu) = self.finish.in_registers(is_last, column);
                     let mut tile = Tile {
                         depth,
                         a,
@@ -460,7 +462,13 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
                         },
                     };
                     // SAFETY: a panel of packed operands, a block of C that is ours.
-                    unsafe { panel_rows(engine, m, width, &mut tile) };
+                    unsafe {
+                        panel_rows(engine, m, width, &mut tile);
+                        if is_last {
+                            let c = self.c.wrapping_add(row_start * self.c_row_stride + column);
+                            self.finish.rest(self.level, c, m, width, self.c_row_stride);
+                        }
+                    }
                     column += width;
                 }
                 k_start += depth;
