@@ -4,6 +4,7 @@
 //! speed; so each group asks for the next one's while it computes.
 
 /// Bytes of a cache line.
+#[cfg(target_arch = "x86_64")]
 const LINE: usize = 64;
 
 /// Asks for all lines of a slice; a hint without effect on results.

@@ -7,6 +7,7 @@
 //! Known weakness: rows that lie a multiple of 4 KiB apart share a few places of the caches; such transposes run at a fraction
 //! of the speed of others.
 
+#[cfg(target_arch = "x86_64")]
 use nd_core::DType;
 use nd_core::autograd::Accumulate;
 

@@ -4,6 +4,9 @@
 //! polynomial in `(u - b) / (u + a)` gives it with the *relative* accuracy that the left tail of the GELU needs. The
 //! square `u^2` is kept in two parts, because an error of one ULP in it would be `u^2` ULP of the result.
 //!
+//! From -1/2 to 1/2 that would leave the errors of a quotient, an exponential and a polynomial in a number near 1/2, and
+//! `Phi(x) = 1/2 + x Q(x^2)` serves better.
+//!
 //! Without fused multiplication (at `SimdLevel::Scalar`) the second part is not available; there the GELU comes from libm's
 //! `erfc(-x / sqrt 2)` in f64.
 
@@ -25,7 +28,12 @@ pub struct Constants<R: 'static> {
     center: R,
     /// `(u + a) G(u)` as a polynomial in `(u - b) / (u + a)`.
     flat: &'static [R],
+    /// `(Phi(x) - 1/2) / x` as a polynomial in `x^2`, up to [`NEAR`].
+    near: &'static [R],
 }
+
+/// Arguments below this size are near zero.
+const NEAR: f64 = 0.5;
 
 pub(super) mod single {
     /// Relative error 2^-26.
@@ -49,6 +57,13 @@ pub(super) mod single {
             0.016_867_665_466_494_815_611,
             0.001_335_994_887_985_007_305_3,
             -0.005_321_791_221_410_187_940_2,
+        ],
+        // Absolute error 2^-28.
+        near: &[
+            0.398_942_277_019_329_388_45,
+            -0.066_489_946_879_405_475_626,
+            0.009_964_863_186_207_030_210_6,
+            -0.001_131_200_917_510_478_690_8,
         ],
     };
 }
@@ -90,6 +105,17 @@ pub(super) mod double {
             7.668_060_910_959_989_251_8e-6,
             -2.018_582_354_867_633_830_1e-6,
         ],
+        // Absolute error 2^-59.
+        near: &[
+            0.398_942_280_401_432_676_93,
+            -0.066_490_380_066_904_930_455,
+            0.009_973_557_009_992_462_500_2,
+            -0.001_187_328_214_091_771_712,
+            0.000_115_434_665_758_686_442_6,
+            -9.444_469_242_999_595_048e-6,
+            6.650_810_984_309_949_250_2e-7,
+            -3.901_886_972_398_970_241_1e-8,
+        ],
     };
 }
 
@@ -121,6 +147,12 @@ impl<S: Isa, R: SimdReal> Tail<S, R> {
     }
 }
 
+/// `(Phi(x) - 1/2) / x` for small `x` with this square.
+#[inline(always)]
+fn near_slope<S: Isa, R: SimdReal>(square: Lanes<S, R>) -> Lanes<S, R> {
+    polynomial(square, R::NORMAL.near)
+}
+
 /// `|x|`, cut off where the tail is zero; NaN stays.
 #[inline(always)]
 fn tail_argument<S: Isa, R: SimdReal>(x: Lanes<S, R>) -> Lanes<S, R> {
@@ -141,10 +173,14 @@ pub fn normal_cdf<S: Isa, R: SimdReal>(x: Lanes<S, R>) -> Lanes<S, R> {
     if S::IS_SCALAR {
         return x.map(R::std_normal_cdf);
     }
-    let tail = Tail::new(tail_argument(x));
+    let u = tail_argument(x);
+    let tail = Tail::new(u);
     let tail = tail.times(tail.g);
-    x.less_than(x.constant(R::ZERO))
-        .select(tail, x.constant(R::ONE) - tail)
+    let far = x
+        .less_than(x.constant(R::ZERO))
+        .select(tail, x.constant(R::ONE) - tail);
+    let near = x.mul_add(near_slope(x * x), x.constant(R::from_f64(0.5)));
+    u.less_than(x.constant(R::from_f64(NEAR))).select(near, far)
 }
 
 /// `x Phi(x)`, the exact GELU (Hendrycks and Gimpel 2016); error at most [`GELU_MAX_ULP`]. `gelu(-inf) = -0`.
@@ -157,7 +193,9 @@ pub fn gelu<S: Isa, R: SimdReal>(x: Lanes<S, R>) -> Lanes<S, R> {
     let tail = Tail::new(u);
     let negative = x.less_than(x.constant(R::ZERO));
     let scaled = tail.times(negative.select(u * tail.g, tail.g));
-    negative.select(-scaled, x * (x.constant(R::ONE) - scaled))
+    let far = negative.select(-scaled, x * (x.constant(R::ONE) - scaled));
+    let near = x * x.mul_add(near_slope(x * x), x.constant(R::from_f64(0.5)));
+    u.less_than(x.constant(R::from_f64(NEAR))).select(near, far)
 }
 
 /// `Phi(x) + x phi(x)`, the derivative of the GELU; absolute error a few ULP of one.
