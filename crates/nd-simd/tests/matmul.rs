@@ -4,7 +4,7 @@ use nd_core::{Real, SimdLevel};
 use nd_simd::SimdReal;
 use nd_simd::activations::{Activation, activation_in_place};
 use nd_simd::matmul::{
-    Epilogue, MatMut, MatRef, StackMut, StackRef, multiply, multiply_fused,
+    Epilogue, MatMut, MatRef, Packed, StackMut, StackRef, multiply, multiply_fused,
     multiply_fused_parallel, multiply_parallel, multiply_stack, multiply_stack_parallel,
     multiply_vector,
 };
@@ -559,6 +559,31 @@ fn fused_activations_are_those_of_a_second_pass() {
                         .all(|(a, b)| a.to_bits() == b.to_bits() || a == b),
                     "{level} {activation:?} [{m}, {k}] x [{k}, {n}]"
                 );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_prepacked_operand_is_the_same_matrix() {
+    for level in nd_testing::levels() {
+        for (k, n) in [(1, 1), (7, 33), (64, 16), (100, 1024), (0, 5), (5, 0)] {
+            for layout in [
+                Layout::RowMajor,
+                Layout::ColMajor,
+                Layout::Padded,
+                Layout::Sparse,
+            ] {
+                let b = whole::<f64>(layout.len(k, n), 3);
+                let b = layout.view(&b, k, n);
+                let packed = Packed::new(level, b);
+                let view = packed.view();
+                assert_eq!((view.rows(), view.cols()), (k, n));
+                for i in 0..k {
+                    for j in 0..n {
+                        assert_eq!(view.at(i, j), b.at(i, j), "{level} {layout:?} ({i}, {j})");
+                    }
+                }
             }
         }
     }

@@ -21,6 +21,7 @@ mod half;
 mod kernel;
 mod pack;
 mod parallel;
+mod prepacked;
 mod stack;
 mod view;
 
@@ -29,6 +30,7 @@ pub use half::{
     multiply_packed_parallel, pack_bf16, packed_bf16_len,
 };
 pub use parallel::{multiply_fused_parallel, multiply_parallel, multiply_stack_parallel};
+pub use prepacked::Packed;
 pub use stack::{StackMut, StackRef};
 pub use view::{MatMut, MatRef};
 
