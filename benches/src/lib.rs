@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod comparison;
+pub mod limits;
 pub mod machine;
 pub mod measure;
 pub mod phases;
@@ -16,4 +17,5 @@ pub mod request;
 pub mod run;
 pub mod statistics;
 pub mod svg;
+pub mod turns;
 pub mod workloads;

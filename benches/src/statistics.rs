@@ -49,6 +49,54 @@ impl Measure {
     }
 }
 
+/// A median, and where the true one lies.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Interval {
+    /// The middle value.
+    pub median: f64,
+    /// The true median is at least this ...
+    pub low: f64,
+    /// ... and at most this, 95 times in 100.
+    pub high: f64,
+}
+
+impl Interval {
+    /// The median with the interval of the sign test, which assumes nothing about the distribution: each value is above
+    /// the true median with probability one half, so their ranks are binomial. With fewer than six values it is their range.
+    ///
+    /// # Panics
+    /// There are no values.
+    #[must_use]
+    #[track_caller]
+    pub fn of_median(values: &[f64]) -> Self {
+        assert!(!values.is_empty(), "the median of nothing");
+        let mut sorted = values.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let cut = outside_the_interval(sorted.len());
+        Self {
+            median: quantile(&sorted, 0.5),
+            low: sorted[cut],
+            high: sorted[sorted.len() - 1 - cut],
+        }
+    }
+}
+
+/// The largest `c` such that a binomial count of `n` halves is at most `c` with a probability of 2.5 % or less; zero where none is.
+fn outside_the_interval(n: usize) -> usize {
+    if n > 500 {
+        // Normal approximation; the powers of one half below would become zero.
+        return (0.5 * (n as f64 - 1.96 * (n as f64).sqrt())) as usize - 1;
+    }
+    let mut term = 0.5f64.powi(n as i32);
+    let (mut tail, mut count) = (term, 0);
+    while tail <= 0.025 {
+        term *= (n - count) as f64 / (count + 1) as f64;
+        count += 1;
+        tail += term;
+    }
+    count.saturating_sub(1)
+}
+
 /// The `q`-quantile of sorted values, by linear interpolation between the two neighbours (Hyndman and Fan's type 7).
 fn quantile(sorted: &[f64], q: f64) -> f64 {
     let place = q * (sorted.len() - 1) as f64;
@@ -70,6 +118,24 @@ mod tests {
             2.5
         );
         assert_eq!(Measure::of(&[], "ms"), None);
+    }
+
+    #[test]
+    fn the_interval_of_a_median_is_that_of_the_sign_test() {
+        let values: Vec<f64> = (1..=15).map(f64::from).collect();
+        let interval = Interval::of_median(&values);
+        // P(Bin(15, 1/2) <= 3) = 0.0176 and P(<= 4) = 0.059: the fourth value from either end.
+        assert_eq!(
+            (interval.low, interval.median, interval.high),
+            (4.0, 8.0, 12.0)
+        );
+        let few = Interval::of_median(&[3.0, 1.0, 2.0]);
+        assert_eq!((few.low, few.median, few.high), (1.0, 2.0, 3.0));
+        let many: Vec<f64> = (1..=100).map(f64::from).collect();
+        let interval = Interval::of_median(&many);
+        // P(Bin(100, 1/2) <= 39) = 0.0176 and P(<= 40) = 0.0284.
+        assert_eq!((interval.low, interval.high), (40.0, 61.0));
+        assert!(outside_the_interval(501).abs_diff(outside_the_interval(500)) <= 1);
     }
 
     #[test]

@@ -1,0 +1,96 @@
+//! bf16 matrix products with f32 sums. No crate multiplies bf16 faster than f32, so the peer in this process is the
+//! fastest of them in f32; torch's bf16 is in `torch_kernels.py`.
+
+use std::rc::Rc;
+
+use nd_core::options::Precision;
+use nd_core::{SimdLevel, bf16};
+use nd_simd::matmul::{
+    Epilogue, MatMut, MatRef, PackedBf16, multiply_half, multiply_half_parallel, multiply_packed,
+    multiply_packed_parallel, pack_bf16, packed_bf16_len,
+};
+
+use crate::products::gemm_row_major;
+use crate::row::{Plan, Row, Work, by, noise};
+
+const SHAPES: [(usize, usize, usize); 8] = [
+    (256, 256, 256),
+    (512, 512, 512),
+    (1024, 1024, 1024),
+    (2048, 2048, 2048),
+    (32, 512, 512),
+    (1024, 512, 512),
+    (1024, 96, 512),
+    (11_264, 128, 128),
+];
+
+/// The plans of all products, on one thread and on two.
+pub(crate) fn plans(level: SimdLevel) -> Vec<Plan> {
+    let both = [1, 2].into_iter();
+    both.flat_map(|threads| SHAPES.map(|shape| plan(level, threads, shape)))
+        .collect()
+}
+
+fn plan(level: SimdLevel, threads: usize, (m, k, n): (usize, usize, usize)) -> Plan {
+    let group = if threads == 1 {
+        "bf16"
+    } else {
+        "bf16, two threads"
+    };
+    let name = format!("bf16 {m} x {k} x {n}");
+    let title = name.clone();
+    let make = move || {
+        let (a32, b32) = (noise(m * k, 1), noise(k * n, 2));
+        let round = |x: &[f32]| -> Rc<Vec<bf16>> {
+            Rc::new(x.iter().map(|&x| bf16::from_f32(x)).collect())
+        };
+        let (a, b) = (round(&a32), round(&b32));
+        let mut packed = vec![bf16::ZERO; packed_bf16_len(k, n)];
+        pack_bf16(level, MatRef::row_major(&b[..], k, n), &mut packed);
+        let again = Rc::clone(&a);
+        let ours = by("nd-simd", move |c| {
+            let a = MatRef::row_major(&a[..], m, k);
+            let b = MatRef::row_major(&b[..], k, n);
+            let (c, none) = (MatMut::row_major(c, m, n), Epilogue::default());
+            let precision = Precision::Bf16;
+            if threads == 1 {
+                multiply_half(level, precision, 1.0, a, b, 0.0, c, none);
+            } else {
+                multiply_half_parallel(level, precision, 1.0, a, b, 0.0, c, none);
+            }
+        });
+        let ours_packed = by("nd-simd, packed B", move |c| {
+            let a = MatRef::row_major(&again[..], m, k);
+            let b = PackedBf16::new(&packed, k, n);
+            let (c, none) = (MatMut::row_major(c, m, n), Epilogue::default());
+            if threads == 1 {
+                multiply_packed(level, 1.0, a, b, 0.0, c, none);
+            } else {
+                multiply_packed_parallel(level, 1.0, a, b, 0.0, c, none);
+            }
+        });
+        let f32_peer = by("gemm in f32", move |c| {
+            gemm_row_major(threads, m, k, n, &a32, &b32, c);
+        });
+        Row {
+            group,
+            name: name.clone(),
+            work: Work::Flops {
+                flops: (2 * m * k * n) as f64,
+                // A pair of products per lane and instruction.
+                rate: 2.0,
+            },
+            out: m * n,
+            // Both factors are rounded to eight bits.
+            tolerance: 0.02,
+            threads,
+            contestants: vec![ours, ours_packed, f32_peer],
+        }
+    };
+    Plan {
+        group,
+        name: title,
+        threads,
+        make: Box::new(make),
+    }
+}
