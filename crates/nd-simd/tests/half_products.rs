@@ -5,8 +5,8 @@ use nd_core::{Element, bf16, f16};
 use nd_simd::SimdLevel;
 use nd_simd::activations::Activation;
 use nd_simd::matmul::{
-    Epilogue, MatMut, MatRef, Operand, PackedBf16, multiply_half, multiply_half_parallel,
-    multiply_packed, multiply_packed_parallel, pack_bf16, packed_bf16_len,
+    Epilogue, HALF_PRODUCT_ERROR, MatMut, MatRef, Operand, PackedBf16, multiply_half,
+    multiply_half_parallel, multiply_packed, multiply_packed_parallel, pack_bf16, packed_bf16_len,
 };
 
 /// Repeatable numbers.
@@ -242,9 +242,6 @@ fn whole_numbers_are_exact_across_blocks_of_rows_and_of_k() {
     }
 }
 
-/// The largest error over `2^-24 |A| |B|` of a product of rounded operands; sixteen is the limit of the BLAS testers.
-const LIMIT: f64 = 16.0;
-
 #[test]
 fn reals_are_within_the_bound_of_f32_sums() {
     let mut noise = Noise(9);
@@ -273,7 +270,7 @@ fn reals_are_within_the_bound_of_f32_sums() {
                 }
                 println!("{level} {precision} k {k}: {worst:.2} units");
                 assert!(
-                    worst <= LIMIT,
+                    worst <= HALF_PRODUCT_ERROR,
                     "{level} {precision} k {k}: {worst} units of roundoff"
                 );
             }

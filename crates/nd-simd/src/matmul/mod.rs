@@ -26,8 +26,8 @@ mod stack;
 mod view;
 
 pub use half::{
-    Operand, PackedBf16, multiply_half, multiply_half_parallel, multiply_packed,
-    multiply_packed_parallel, pack_bf16, packed_bf16_len,
+    HALF_PRODUCT_ERROR, Operand, PackedBf16, multiply_half, multiply_half_parallel,
+    multiply_packed, multiply_packed_parallel, pack_bf16, packed_bf16_len,
 };
 pub use parallel::{multiply_fused_parallel, multiply_parallel, multiply_stack_parallel};
 pub use prepacked::Packed;

@@ -32,6 +32,12 @@ use super::view::{MatMut, MatRef};
 use crate::dispatch::SimdLevel;
 use blocking::{Right, Task};
 
+/// The error of a product of rounded operands, in unit roundoffs of f32 of `|A| |B|`, is at most this for k up to 20,000 and
+/// grows no faster than k beyond.
+///
+/// The rounding of the operands comes before: each contributes up to 2^-9 of itself in bf16 and 2^-12 in f16.
+pub const HALF_PRODUCT_ERROR: f64 = 16.0;
+
 /// An operand of these products: f32, bf16 or f16.
 pub trait Operand: Element + sealed::Sealed {
     /// The same number as f32; exact.
