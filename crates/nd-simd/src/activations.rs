@@ -220,11 +220,6 @@ impl Pointwise for Gelu {
 #[derive(Clone, Copy, Debug)]
 pub struct GeluTanh;
 
-/// `sqrt(8 / pi)`
-const SQRT_8_OVER_PI: f64 = 1.595_769_121_605_730_7;
-/// Of Hendrycks and Gimpel.
-const CUBIC: f64 = 0.044_715;
-
 impl Pointwise for GeluTanh {
     const SAVED: Saved = Saved::Input;
     #[inline(always)]
@@ -233,22 +228,8 @@ impl Pointwise for GeluTanh {
     }
     #[inline(always)]
     fn backward<S: Isa, R: SimdReal>(self, x: Lanes<S, R>, dy: Lanes<S, R>) -> Lanes<S, R> {
-        // Beyond 100 the derivative is zero or one, and products with infinity would be NaN.
-        let limit = x.constant(R::from_f64(100.0));
-        let x = limit.smaller_of((-limit).larger_of(x));
-        let s = math::sigmoid(x * gelu_tanh_slope(x, CUBIC));
-        let bend = x * (x.constant(R::ONE) - s) * gelu_tanh_slope(x, 3.0 * CUBIC);
-        dy * bend.mul_add(s, s)
+        dy * math::gelu_tanh_derivative(x)
     }
-}
-
-/// `sqrt(8/pi) (1 + cubic x^2)`
-#[inline(always)]
-fn gelu_tanh_slope<S: Isa, R: SimdReal>(x: Lanes<S, R>, cubic: f64) -> Lanes<S, R> {
-    (x * x).mul_add(
-        x.constant(R::from_f64(SQRT_8_OVER_PI * cubic)),
-        x.constant(R::from_f64(SQRT_8_OVER_PI)),
-    )
 }
 
 /// `x / (1 + e^-x)` (Elfwing, Uchibe and Doya 2018).
@@ -259,17 +240,11 @@ impl Pointwise for Silu {
     const SAVED: Saved = Saved::Input;
     #[inline(always)]
     fn forward<S: Isa, R: SimdReal>(self, x: Lanes<S, R>) -> Lanes<S, R> {
-        let x = math::clamp_left_tail(x);
-        math::times_sigmoid(x, x)
+        math::silu(x)
     }
     #[inline(always)]
     fn backward<S: Isa, R: SimdReal>(self, x: Lanes<S, R>, dy: Lanes<S, R>) -> Lanes<S, R> {
-        // As above: the derivative is zero or one beyond 800.
-        let limit = x.constant(R::from_f64(800.0));
-        let x = limit.smaller_of((-limit).larger_of(x));
-        let s = math::sigmoid(x);
-        let bend = x * (x.constant(R::ONE) - s);
-        dy * bend.mul_add(s, s)
+        dy * math::silu_derivative(x)
     }
 }
 

@@ -12,6 +12,7 @@ use crate::dispatch::{Isa, Kernel, SimdLevel, dispatch, instantiate, same_length
 use crate::elementwise::whole_rows;
 use crate::lanes::{LaneMask, Lanes, SimdReal};
 use crate::math;
+use crate::reduce::CHAIN;
 
 struct Forward<'a, R> {
     x: &'a [R],
@@ -90,20 +91,28 @@ fn long_row<S: Isa, R: SimdReal>(simd: S, x: &[R], y: &mut [R]) {
     }
     let best = Lanes::splat(simd, best);
     let (y_full, y_rest) = R::split_mut::<S>(y);
-    let mut sum = [Lanes::<S, R>::zero(simd); 2];
+    let zero = Lanes::<S, R>::zero(simd);
+    let mut sum = [zero; 2];
     let mut which = 0;
-    for (&x, y) in full.iter().zip(&mut *y_full) {
-        let e = math::exp(lane(x) - best);
-        sum[which] += e;
-        which ^= 1;
-        *y = e.raw();
+    let mut total = 0.0;
+    // A long row's running sums are added up from time to time, so that their rounding errors stay small.
+    for (x, y) in full.chunks(2 * CHAIN).zip(y_full.chunks_mut(2 * CHAIN)) {
+        total += (sum[0] + sum[1]).sum().to_f64();
+        sum = [zero; 2];
+        for (&x, y) in x.iter().zip(y) {
+            let e = math::exp(lane(x) - best);
+            sum[which] += e;
+            which ^= 1;
+            *y = e.raw();
+        }
     }
     if !rest.is_empty() {
         let e = rest_mask.or_zero(math::exp(Lanes::load_partial(simd, rest) - best));
         sum[1] += e;
         e.store_partial(y_rest);
     }
-    let share = Lanes::splat(simd, R::ONE / (sum[0] + sum[1]).sum());
+    total += (sum[0] + sum[1]).sum().to_f64();
+    let share = Lanes::splat(simd, R::ONE / R::from_f64(total));
     for y in y_full {
         *y = (lane(*y) * share).raw();
     }
@@ -148,8 +157,13 @@ fn backward_row<const ADD: bool, S: Isa, R: SimdReal>(simd: S, y: &[R], dy: &[R]
     let (y_full, y_rest) = R::split::<S>(y);
     let (dy_full, dy_rest) = R::split::<S>(dy);
     let mut sum = Lanes::<S, R>::zero(simd);
-    for (&y, &dy) in y_full.iter().zip(dy_full) {
-        sum = lane(y).mul_add(lane(dy), sum);
+    let mut total = 0.0;
+    for (y, dy) in y_full.chunks(CHAIN).zip(dy_full.chunks(CHAIN)) {
+        total += sum.sum().to_f64();
+        sum = Lanes::zero(simd);
+        for (&y, &dy) in y.iter().zip(dy) {
+            sum = lane(y).mul_add(lane(dy), sum);
+        }
     }
     let (y_last, dy_last) = if y_rest.is_empty() {
         (Lanes::zero(simd), Lanes::zero(simd))
@@ -160,7 +174,7 @@ fn backward_row<const ADD: bool, S: Isa, R: SimdReal>(simd: S, y: &[R], dy: &[R]
         )
     };
     sum = y_last.mul_add(dy_last, sum);
-    let dot = Lanes::splat(simd, sum.sum());
+    let dot = Lanes::splat(simd, R::from_f64(total + sum.sum().to_f64()));
     let (dx_full, dx_rest) = R::split_mut::<S>(dx);
     for ((&y, &dy), dx) in y_full.iter().zip(dy_full).zip(dx_full) {
         let value = lane(y) * (lane(dy) - dot);

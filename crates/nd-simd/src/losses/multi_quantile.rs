@@ -3,6 +3,7 @@
 use super::point::{BLOCK, pinball};
 use crate::dispatch::{Isa, Kernel, SimdLevel, dispatch, instantiate, same_length};
 use crate::lanes::{Lanes, SimdReal};
+use crate::reduce::chain_block;
 
 struct MultiQuantile<'a, R> {
     quantiles: &'a [R],
@@ -65,8 +66,13 @@ fn quantile_block<S: Isa, R: SimdReal>(
     grad_scale: R,
 ) -> R {
     let lanes = Lanes::<S, R>::LEN;
+    let mut total = R::ZERO;
     let mut sum = Lanes::<S, R>::zero(simd);
     for start in (0..y.len()).step_by(lanes) {
+        if start % chain_block::<S, R>(1) == 0 {
+            total += sum.sum();
+            sum = Lanes::zero(simd);
+        }
         let piece = start..y.len().min(start + lanes);
         let load = |x: &[R]| Lanes::<S, R>::load_partial(simd, &x[piece.clone()]);
         let weight = load(weight);
@@ -79,7 +85,7 @@ fn quantile_block<S: Isa, R: SimdReal>(
                 .store_partial(&mut grad[piece]);
         }
     }
-    sum.sum()
+    total + sum.sum()
 }
 
 instantiate! {

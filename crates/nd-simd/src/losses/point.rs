@@ -2,8 +2,9 @@
 
 use crate::dispatch::{Isa, Kernel, SimdLevel, dispatch, instantiate, same_length};
 use crate::lanes::{Lanes, SimdReal};
+use crate::reduce::chain_block;
 
-/// Entries that are summed in the element type.
+/// The most entries that are summed in the element type; fewer where vectors are short.
 pub(super) const BLOCK: usize = 1024;
 
 /// A loss of one target and one prediction: `e = y_hat - y`.
@@ -260,8 +261,9 @@ impl<F: LossFunction, R: SimdReal> Kernel for LossKernel<'_, F, R> {
     #[inline(always)]
     fn run<S: Isa>(mut self, simd: S) -> f64 {
         let mut total = 0.0;
-        for start in (0..self.y.len()).step_by(BLOCK) {
-            let block = start..self.y.len().min(start + BLOCK);
+        let most = BLOCK.min(chain_block::<S, R>(1));
+        for start in (0..self.y.len()).step_by(most) {
+            let block = start..self.y.len().min(start + most);
             let (y, y_hat) = (&self.y[block.clone()], &self.y_hat[block.clone()]);
             let weight = &self.weight[block.clone()];
             let sum = match &mut self.grad {

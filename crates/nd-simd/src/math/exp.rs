@@ -114,7 +114,7 @@ pub fn exp<S: Isa, R: SimdReal>(x: Lanes<S, R>) -> Lanes<S, R> {
 /// `(m, n)` with `e^(x + low) = (1 + m) 2^n` for `x <= 0` and a `low` below the last place of `x`: what a product rounded
 /// away, say.
 #[inline(always)]
-pub(crate) fn exp_of_sum_parts<S: Isa, R: SimdReal>(
+pub(super) fn exp_of_sum_parts<S: Isa, R: SimdReal>(
     x: Lanes<S, R>,
     low: Lanes<S, R>,
 ) -> (Lanes<S, R>, Lanes<S, R>) {
@@ -124,21 +124,21 @@ pub(crate) fn exp_of_sum_parts<S: Isa, R: SimdReal>(
 
 /// The smallest argument of [`exp_parts`] that is not clamped: `x e^x` is zero there; NaN stays.
 #[inline(always)]
-pub(crate) fn clamp_left_tail<S: Isa, R: SimdReal>(x: Lanes<S, R>) -> Lanes<S, R> {
+pub(super) fn clamp_left_tail<S: Isa, R: SimdReal>(x: Lanes<S, R>) -> Lanes<S, R> {
     x.constant(R::EXP.parts_lowest).larger_of(x)
 }
 
 /// `(m, n)` with `e^x = m 2^n` and `m` near one, for `x <= 0`, so that a caller can multiply before the result becomes
 /// denormal.
 #[inline(always)]
-pub(crate) fn exp_parts<S: Isa, R: SimdReal>(x: Lanes<S, R>) -> (Lanes<S, R>, Lanes<S, R>) {
+pub(super) fn exp_parts<S: Isa, R: SimdReal>(x: Lanes<S, R>) -> (Lanes<S, R>, Lanes<S, R>) {
     let (n, e) = reduce(clamp_left_tail(x), x.constant(R::ZERO));
     (e + R::ONE, n)
 }
 
 /// `e^x - 1` without cancellation, for `x` of at most 80 in size.
 #[inline(always)]
-pub(crate) fn expm1_small<S: Isa, R: SimdReal>(x: Lanes<S, R>) -> Lanes<S, R> {
+pub(super) fn expm1_small<S: Isa, R: SimdReal>(x: Lanes<S, R>) -> Lanes<S, R> {
     let (n, e) = reduce(x, x.constant(R::ZERO));
     let power = n.power_of_two();
     e.mul_add(power, power - x.constant(R::ONE))

@@ -26,14 +26,12 @@ mod tanh;
 
 pub use erf::{ERF_MAX_ULP, erf};
 pub use exp::{EXP_MAX_ULP, exp, expm1_nonpositive};
-pub use gelu_tanh::{GELU_TANH_MAX_ULP, gelu_tanh};
+pub use gelu_tanh::{GELU_TANH_MAX_ULP, gelu_tanh, gelu_tanh_derivative};
 pub use log::{LOG_MAX_ULP, log};
 pub use normal::{GELU_MAX_ULP, gelu, gelu_derivative, normal_cdf};
-pub use sigmoid::{SIGMOID_MAX_ULP, sigmoid, times_sigmoid};
+pub use sigmoid::{SIGMOID_MAX_ULP, sigmoid, silu, silu_derivative};
 pub use softplus::{SOFTPLUS_MAX_ULP, softplus};
 pub use tanh::{TANH_MAX_ULP, tanh};
-
-pub(crate) use exp::clamp_left_tail;
 
 use crate::dispatch::Isa;
 use crate::lanes::{Lanes, SimdReal};
@@ -65,14 +63,6 @@ pub trait Transcendental: Sized + 'static {
     fn std_tanh(self) -> Self;
     /// The error function, from libm.
     fn std_erf(self) -> Self;
-    /// The normal distribution function from libm's `erfc`, to a few ULP also far on the left.
-    fn std_normal_cdf(self) -> Self;
-    /// `x Phi(x)` for `x` on the left of zero too far for `Phi(x)` to be a normal number; as accurate.
-    fn std_gelu(self) -> Self;
-    /// `a sigmoid(x)` from std's `exp`, rounded once where the result is denormal.
-    fn std_times_sigmoid(a: Self, x: Self) -> Self;
-    /// The tanh form of the GELU from std's `exp`.
-    fn std_gelu_tanh(self) -> Self;
 }
 
 macro_rules! transcendental {
@@ -108,43 +98,6 @@ macro_rules! transcendental {
             #[inline(always)]
             fn std_erf(self) -> Self {
                 $erf(self)
-            }
-            // f32 goes through f64: the rounding of `x / sqrt 2` or of a cubic alone would cost `x^2` ULP in the tail.
-            #[inline]
-            #[allow(
-                clippy::unnecessary_cast,
-                clippy::cast_possible_truncation,
-                reason = "one of the two types is f64 already; rounding to the other is meant"
-            )]
-            fn std_normal_cdf(self) -> Self {
-                scalar::normal_cdf(self as f64) as $R
-            }
-            #[inline]
-            #[allow(
-                clippy::unnecessary_cast,
-                clippy::cast_possible_truncation,
-                reason = "as above"
-            )]
-            fn std_gelu(self) -> Self {
-                scalar::gelu(self as f64) as $R
-            }
-            #[inline]
-            #[allow(
-                clippy::unnecessary_cast,
-                clippy::cast_possible_truncation,
-                reason = "as above"
-            )]
-            fn std_times_sigmoid(a: Self, x: Self) -> Self {
-                scalar::times_sigmoid(a as f64, x as f64) as $R
-            }
-            #[inline]
-            #[allow(
-                clippy::unnecessary_cast,
-                clippy::cast_possible_truncation,
-                reason = "as above"
-            )]
-            fn std_gelu_tanh(self) -> Self {
-                scalar::gelu_tanh(self as f64) as $R
             }
         }
     };

@@ -11,7 +11,7 @@
 //! `erfc(-x / sqrt 2)` in f64.
 
 use super::exp::exp_of_sum_parts;
-use super::polynomial;
+use super::{polynomial, scalar};
 use crate::dispatch::Isa;
 use crate::lanes::{Lanes, SimdReal};
 
@@ -171,7 +171,7 @@ pub(super) fn upper_tail_of_erf<S: Isa, R: SimdReal>(x: Lanes<S, R>) -> Lanes<S,
 #[inline(always)]
 pub fn normal_cdf<S: Isa, R: SimdReal>(x: Lanes<S, R>) -> Lanes<S, R> {
     if S::IS_SCALAR {
-        return x.map(R::std_normal_cdf);
+        return x.map(|x| R::from_f64(scalar::normal_cdf(x.to_f64())));
     }
     let u = tail_argument(x);
     let tail = Tail::new(u);
@@ -187,7 +187,7 @@ pub fn normal_cdf<S: Isa, R: SimdReal>(x: Lanes<S, R>) -> Lanes<S, R> {
 #[inline(always)]
 pub fn gelu<S: Isa, R: SimdReal>(x: Lanes<S, R>) -> Lanes<S, R> {
     if S::IS_SCALAR {
-        return x.map(R::std_gelu);
+        return x.map(|x| R::from_f64(scalar::gelu(x.to_f64())));
     }
     let u = tail_argument(x);
     let tail = Tail::new(u);
@@ -203,14 +203,11 @@ pub fn gelu<S: Isa, R: SimdReal>(x: Lanes<S, R>) -> Lanes<S, R> {
 /// With `T(u) = e^(-u^2/2) (G(u) - u / sqrt(2 pi))` it is `T(|x|)` on the left and `1 - T(|x|)` on the right.
 #[inline(always)]
 pub fn gelu_derivative<S: Isa, R: SimdReal>(x: Lanes<S, R>) -> Lanes<S, R> {
+    if S::IS_SCALAR {
+        return x.map(|x| R::from_f64(scalar::gelu_derivative(x.to_f64())));
+    }
     let density_at_zero = R::from_f64(0.398_942_280_401_432_7);
     let u = tail_argument(x);
-    if S::IS_SCALAR {
-        let u = u.copy_sign(x);
-        return u.map(|x| {
-            x.std_normal_cdf() + x * density_at_zero * (R::from_f64(-0.5) * x * x).std_exp()
-        });
-    }
     let tail = Tail::new(u);
     let left = tail.times(u.mul_add(u.constant(-density_at_zero), tail.g));
     x.less_than(x.constant(R::ZERO))

@@ -1,4 +1,4 @@
-//! The logistic function, and a number times the logistic function of another.
+//! The logistic function, a number times its logistic function, and the derivative of that.
 //!
 //! With `e = e^-|x|`, `sigmoid x` is `1 / (1 + e)` on the right and `e / (1 + e)` on the left. On the left the power of two
 //! inside `e` is applied last, after every multiplication, so that results stay accurate until they are denormal and
@@ -6,11 +6,12 @@
 
 use nd_core::Real;
 
-use super::exp::exp_parts;
+use super::exp::{clamp_left_tail, exp_parts};
+use super::scalar;
 use crate::dispatch::Isa;
-use crate::lanes::{Lanes, SimdReal};
+use crate::lanes::{LaneMask, Lanes, SimdReal};
 
-/// The error bound of [`sigmoid`] and of [`times_sigmoid`] (given exact arguments), in ULP.
+/// The error bound of [`sigmoid`] and of [`silu`], in ULP.
 pub const SIGMOID_MAX_ULP: f64 = 3.5;
 
 /// `1 / (1 + e^-x)`; error at most [`SIGMOID_MAX_ULP`].
@@ -34,21 +35,46 @@ pub fn sigmoid<S: Isa, R: SimdReal>(x: Lanes<S, R>) -> Lanes<S, R> {
     negative.select(share.scale_by_power(n), share)
 }
 
-/// `a sigmoid(x)` where `|a|` is at most about `|x|` on the left, so that the limit there is zero.
-///
-/// `a = x` is the SiLU. `a` must be finite where `x` is very negative:
-/// `-inf` times zero would be NaN.
+/// `x sigmoid(x)`, the SiLU (Elfwing, Uchibe and Doya 2018); error at most [`SIGMOID_MAX_ULP`]. `silu(-inf) = -0`.
 #[inline(always)]
-pub fn times_sigmoid<S: Isa, R: SimdReal>(a: Lanes<S, R>, x: Lanes<S, R>) -> Lanes<S, R> {
+pub fn silu<S: Isa, R: SimdReal>(x: Lanes<S, R>) -> Lanes<S, R> {
     if S::IS_SCALAR {
-        // One lane each.
-        let x = x.as_slice()[0];
-        return a.map(|a| R::std_times_sigmoid(a, x));
+        return x.map(|x| R::from_f64(scalar::silu(x.to_f64())));
     }
+    let x = clamp_left_tail(x);
     let one = x.constant(R::ONE);
     let (m, n) = exp_parts(-x.abs());
     let negative = x.less_than(x.constant(R::ZERO));
     let e = m.scale_by_power(n);
-    let share = negative.select(a * m, a) / (one + e);
+    let share = negative.select(x * m, x) / (one + e);
     negative.select(share.scale_by_power(n), share)
+}
+
+/// `s + x s (1 - s)` with `s = sigmoid x`, the derivative of [`silu`].
+#[inline(always)]
+pub fn silu_derivative<S: Isa, R: SimdReal>(x: Lanes<S, R>) -> Lanes<S, R> {
+    if S::IS_SCALAR {
+        return x.map(|x| R::from_f64(scalar::silu_derivative(x.to_f64())));
+    }
+    // Beyond 800 it is zero or one, and infinity times zero would be NaN.
+    let limit = x.constant(R::from_f64(800.0));
+    let x = limit.smaller_of((-limit).larger_of(x));
+    let (m, n) = exp_parts(-x.abs());
+    let negative = x.less_than(x.constant(R::ZERO));
+    sigmoid_slope(negative, (m, n), x)
+}
+
+/// `s (1 + bend (1 - s))` with `s = sigmoid(z)`, where `z` is `negative` and `e^-|z| = m 2^n`.
+#[inline(always)]
+pub(super) fn sigmoid_slope<S: Isa, R: SimdReal>(
+    negative: LaneMask<S, R>,
+    (m, n): (Lanes<S, R>, Lanes<S, R>),
+    bend: Lanes<S, R>,
+) -> Lanes<S, R> {
+    let one = m.constant(R::ONE);
+    let e = m.scale_by_power(n);
+    let share = one / (one + e);
+    let rest = negative.select(share, e * share);
+    let slope = negative.select(m * share, share) * bend.mul_add(rest, one);
+    negative.select(slope.scale_by_power(n), slope)
 }

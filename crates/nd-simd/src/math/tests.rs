@@ -32,21 +32,36 @@ macro_rules! functions {
     };
 }
 
-#[inline(always)]
-fn silu<S: Isa, R: SimdReal>(x: Lanes<S, R>) -> Lanes<S, R> {
-    let x = clamp_left_tail(x);
-    times_sigmoid(x, x)
-}
-
 functions!(
-    GeluTanh gelu_tanh, Exp exp, Expm1 expm1_nonpositive, Log log, Tanh tanh, Sigmoid sigmoid, Silu silu, Softplus softplus,
+    GeluTanh gelu_tanh, GeluTanhDerivative gelu_tanh_derivative, SiluDerivative silu_derivative, Exp exp, Expm1 expm1_nonpositive, Log log, Tanh tanh, Sigmoid sigmoid, Silu silu, Softplus softplus,
     NormalCdf normal_cdf, Gelu gelu, GeluDerivative gelu_derivative, Erf erf,
 );
+
+impl Function {
+    /// Whether errors are stated in ULP of one: derivatives cross zero.
+    fn is_derivative(self) -> bool {
+        matches!(
+            self,
+            Self::GeluDerivative | Self::GeluTanhDerivative | Self::SiluDerivative
+        )
+    }
+}
 
 /// The function, its f64 reference, and the bound in ULP.
 type Row = (Function, fn(f64) -> f64, f64);
 
-const TABLE: [Row; 12] = [
+const TABLE: [Row; 14] = [
+    // In ULP of one.
+    (
+        Function::GeluTanhDerivative,
+        reference::activations::gelu_tanh_derivative,
+        4.0,
+    ),
+    (
+        Function::SiluDerivative,
+        reference::activations::silu_derivative,
+        4.0,
+    ),
     (
         Function::GeluTanh,
         reference::activations::gelu_tanh,
@@ -131,8 +146,7 @@ fn worst_f32(level: SimdLevel, function: Function, exact: &[f64], x: &[f32]) -> 
     let mut worst = (0.0, 0.0);
     for ((&x, &y), &exact) in x.iter().zip(&y).zip(exact) {
         let mut error = ulp_f32(y, exact);
-        if function == Function::GeluDerivative && !x.is_nan() {
-            // Stated in ULP of one: it crosses zero.
+        if function.is_derivative() && !x.is_nan() {
             error = (f64::from(y) - exact).abs() / f64::from(f32::EPSILON);
         }
         if error > worst.0 {
@@ -241,7 +255,7 @@ fn f64_agrees_with_std_on_every_level() {
                             .abs()
                             .min(800.0);
                 }
-                let unit = if function == Function::GeluDerivative {
+                let unit = if function.is_derivative() {
                     1.0
                 } else {
                     exact.abs()

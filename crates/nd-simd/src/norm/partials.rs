@@ -3,10 +3,12 @@
 use crate::dispatch::{Isa, Kernel};
 use crate::lanes::{Lanes, SimdReal};
 use crate::map::{Binary, update_unary};
+use crate::reduce::CHAIN;
 
-/// Rows of a block: the same for every thread count, about 32 thousand elements, between 32 and 1024.
+/// Rows of a block: the same for every thread count, about 32 thousand elements, between 32 and 128: a column's sum within a
+/// block is one running sum.
 pub(super) fn block_rows(cols: usize) -> usize {
-    (32 * 1024 / cols.max(1)).clamp(32, 1024)
+    (32 * 1024 / cols.max(1)).clamp(32, CHAIN)
 }
 
 /// The number of blocks.

@@ -1,6 +1,7 @@
 //! What layer norm and RMS norm share: statistics of a row, and gradients of gain and bias over rows.
 //!
-//! A row is read three times (mean, deviations, output) and stays in the first-level cache meanwhile.
+//! A row is read three times (mean, deviations, output) and stays in the first-level cache meanwhile. Sums over a row
+//! longer than [`chain_block`] are cut there, and the pieces' sums are added in f64.
 
 use nd_core::autograd::Accumulate;
 
@@ -8,6 +9,7 @@ use super::partials::{MergeSums, block_rows, blocks};
 use crate::dispatch::{Isa, Kernel, SimdLevel, dispatch, same_length};
 use crate::elementwise::{accumulate, whole_rows};
 use crate::lanes::{LaneMask, Lanes, SimdReal};
+use crate::reduce::{CHAIN, chain_block};
 use crate::tree;
 
 /// The elements of scratch memory for the backward pass over `[rows, cols]`.
@@ -25,6 +27,12 @@ pub(super) enum Center {
 /// The sum of a row.
 #[inline(always)]
 fn row_sum<S: Isa, R: SimdReal>(simd: S, row: &[R]) -> R {
+    let pieces = row.chunks(chain_block::<S, R>(2));
+    R::from_f64(pieces.map(|piece| piece_sum(simd, piece).to_f64()).sum())
+}
+
+#[inline(always)]
+fn piece_sum<S: Isa, R: SimdReal>(simd: S, row: &[R]) -> R {
     let (full, rest) = R::split::<S>(row);
     let mut sums = [Lanes::<S, R>::zero(simd); 2];
     let (pairs, single) = full.as_chunks::<2>();
@@ -45,6 +53,15 @@ fn row_sum<S: Isa, R: SimdReal>(simd: S, row: &[R]) -> R {
 #[inline(always)]
 fn squared_deviations<S: Isa, R: SimdReal>(simd: S, row: &[R], center: R) -> R {
     let center = Lanes::<S, R>::splat(simd, center);
+    let mut total = 0.0;
+    for piece in row.chunks(chain_block::<S, R>(2)) {
+        total += piece_deviations(simd, piece, center).to_f64();
+    }
+    R::from_f64(total)
+}
+
+#[inline(always)]
+fn piece_deviations<S: Isa, R: SimdReal>(simd: S, row: &[R], center: Lanes<S, R>) -> R {
     let (full, rest) = R::split::<S>(row);
     let mut sums = [Lanes::<S, R>::zero(simd); 2];
     let (pairs, single) = full.as_chunks::<2>();
@@ -235,9 +252,15 @@ impl<S: Isa, R: SimdReal> Row<'_, S, R> {
         let (gain_full, gain_rest) = R::split::<S>(self.gain);
         let (gains_full, gains_rest) = R::split_mut::<S>(gains);
         let (biases_full, biases_rest) = R::split_mut::<S>(biases);
-        let mut sum_g = Lanes::<S, R>::zero(simd);
-        let mut sum_gx = sum_g;
+        let zero = Lanes::<S, R>::zero(simd);
+        let (mut sum_g, mut sum_gx) = (zero, zero);
+        let mut totals = (0.0, 0.0);
         for i in 0..x_full.len() {
+            if i % CHAIN == 0 && i > 0 {
+                totals.0 += sum_g.sum().to_f64();
+                totals.1 += sum_gx.sum().to_f64();
+                (sum_g, sum_gx) = (zero, zero);
+            }
             let (x_hat, dy) = (
                 (lane(x_full[i]) - self.middle) * self.rstd,
                 lane(dy_full[i]),
@@ -260,7 +283,11 @@ impl<S: Isa, R: SimdReal> Row<'_, S, R> {
                 .store_partial(gains_rest);
             (Lanes::load_partial(simd, biases_rest) + dy).store_partial(biases_rest);
         }
-        (sum_g.sum(), sum_gx.sum())
+        let (sum_g, sum_gx) = (sum_g.sum().to_f64(), sum_gx.sum().to_f64());
+        (
+            R::from_f64(totals.0 + sum_g),
+            R::from_f64(totals.1 + sum_gx),
+        )
     }
 
     /// `dx (+)= rstd (dy gain - mean_g - x_hat mean_gx)`

@@ -3,9 +3,10 @@
 use super::TASK;
 use crate::dispatch::{Isa, Kernel, SimdLevel, dispatch, instantiate};
 use crate::lanes::{Lanes, SimdReal};
+use crate::reduce::chain_block;
 
-/// Elements whose squares are added in the type of the gradient before they join the f64 sum: few enough that
-/// rounding stays below `2^-13` of the sum in f32 at 16 lanes, whatever the length of the gradient.
+/// The most elements whose squares are added in the type of the gradient before they join the f64 sum; fewer where
+/// vectors are short, so that no running sum takes more than [`CHAIN`](crate::reduce::CHAIN) of them.
 const BLOCK: usize = 4096;
 
 /// What one pass over a gradient found.
@@ -61,7 +62,7 @@ impl<R: SimdReal> Kernel for Read<'_, R> {
     fn run<S: Isa>(self, simd: S) -> GradientCheck {
         let zero = Lanes::<S, R>::zero(simd);
         let mut found = GradientCheck::EMPTY;
-        for block in self.0.chunks(BLOCK) {
+        for block in self.0.chunks(BLOCK.min(chain_block::<S, R>(2))) {
             // Two chains of additions, so that one's latency hides behind the other.
             let mut sums = [(zero, zero); 2];
             let (full, rest) = R::split::<S>(block);
@@ -95,7 +96,7 @@ impl<R: SimdReal> Kernel for Unscale<'_, R> {
         let zero = Lanes::<S, R>::zero(simd);
         let factor = Lanes::splat(simd, self.factor);
         let mut found = GradientCheck::EMPTY;
-        for block in self.values.chunks_mut(BLOCK) {
+        for block in self.values.chunks_mut(BLOCK.min(chain_block::<S, R>(1))) {
             let mut sums = (zero, zero);
             let (full, rest) = R::split_mut::<S>(block);
             for x in full {
@@ -162,7 +163,8 @@ fn unscale<R: SimdReal>(
 instantiate! {
     /// The squared norm of a gradient and whether all of it is finite, in one reading pass.
     ///
-    /// Squares are added in lanes within blocks of 4096 elements and then in f64 in a fixed order.
+    /// Squares are added in lanes within blocks of at most 4096 elements and then in f64 in a fixed order; the error is that of
+    /// [`crate::reduce::SUM_ERROR`].
     pub fn check_norm<R>(level: SimdLevel, parallel: bool, grad: &[R]) -> GradientCheck {}
     then { read(level, parallel, grad) }
 }

@@ -32,8 +32,8 @@ pub fn silu_derivative(x: f64) -> f64 {
     if x.is_infinite() {
         return if x > 0.0 { 1.0 } else { 0.0 };
     }
-    let s = sigmoid(x);
-    s * (1.0 + x * (1.0 - s))
+    // `1 - s` without cancellation.
+    sigmoid(x) * (1.0 + x * sigmoid(-x))
 }
 
 /// `log(1 + e^x)`
@@ -102,9 +102,9 @@ pub fn gelu_tanh_derivative(x: f64) -> f64 {
     if x.abs() > 1e3 {
         return if x > 0.0 { 1.0 } else { 0.0 };
     }
-    let s = sigmoid(gelu_tanh_argument(x));
+    let z = gelu_tanh_argument(x);
     let slope = (8.0 / PI).sqrt() * (1.0 + 3.0 * 0.044_715 * x * x);
-    s + x * s * (1.0 - s) * slope
+    sigmoid(z) * (1.0 + x * sigmoid(-z) * slope)
 }
 
 /// `max(x, 0)`
