@@ -1,5 +1,5 @@
 //! Test support for every crate of the workspace: how close is close, which values and lengths are worth trying,
-//! the instruction sets a run must cover, gradient checks, golden files, and a counting allocator.
+//! the instruction sets a run must cover, gradient checks, golden files, guard pages, and a counting allocator.
 //!
 //! Functions here panic with a message that says what differs and where; they are meant for tests only.
 
@@ -8,6 +8,8 @@ pub mod cases;
 pub mod close;
 pub mod golden;
 pub mod gradcheck;
+#[cfg(unix)]
+pub mod guard;
 pub mod isa;
 pub mod ops;
 pub mod ulp;
@@ -15,5 +17,7 @@ pub mod ulp;
 pub use close::{assert_close, assert_norm_close, norm_error};
 pub use golden::Golden;
 pub use gradcheck::{GradInput, gradcheck};
+#[cfg(unix)]
+pub use guard::{Edge, Guarded};
 pub use isa::{levels, required_isa};
 pub use ulp::{ulp_distance_f32, ulp_distance_f64};
