@@ -15,7 +15,7 @@ use nd_simd::norm::{
     BatchNormSaved, batch_moments, batch_norm_apply, batch_norm_backward, batch_norm_scratch,
     layer_norm_backward, layer_norm_forward, layer_norm_scratch,
 };
-use nd_simd::reduce::{column_sums, moments, sum};
+use nd_simd::reduce::{column_sums, moments, sum_slice};
 use nd_simd::softmax::{softmax_backward, softmax_forward};
 use nd_simd::{SimdLevel, optim};
 
@@ -83,7 +83,7 @@ fn main() {
             name: format!("sum {len}"),
             elements: len,
             run: Box::new(move |level| {
-                black_box(sum(level, &x));
+                black_box(sum_slice(level, &x));
             }),
         });
         let x = noise(len);

@@ -10,6 +10,10 @@
 //! NaN: every function passes it on. Where the saved value is NaN the (leaky) ReLU's and ELU's gradient passes unchanged,
 //! as in PyTorch.
 
+mod array;
+
+pub use array::*;
+
 use nd_core::autograd::Accumulate;
 
 use crate::dispatch::{Isa, Kernel, SimdLevel, dispatch, instantiate, same_length};

@@ -4,6 +4,10 @@
 //! bf16 is the upper half of an f32, so its conversion is integer arithmetic that the compiler vectorises for each instruction set; f16 goes
 //! through the `half` crate, which uses the processor's conversion instructions where it has them.
 
+mod array;
+
+pub use array::{from_bf16, from_f16, to_bf16, to_f16};
+
 use half::slice::HalfFloatSliceExt;
 use nd_core::{bf16, f16};
 

@@ -1,5 +1,11 @@
 //! Rows picked from a table by number (embeddings), and ranges cut out of an axis.
 
+mod along;
+mod array;
+
+pub use along::{take_along_backward, take_along_forward};
+pub use array::{embedding, embedding_gradient, scatter_add, take_along, take_along_gradient};
+
 use std::ops::Range;
 
 use nd_core::Real;

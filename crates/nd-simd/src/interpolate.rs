@@ -6,6 +6,10 @@
 //!
 //! Known weakness: rows are not vectorised; a row has few values.
 
+mod array;
+
+pub use array::{interpolate, interpolate_gradient};
+
 use nd_core::Real;
 use nd_core::autograd::Accumulate;
 

@@ -12,6 +12,10 @@
 //!
 //! Known weakness: very wide windows (hundreds) cost `k` additions per vector.
 
+mod array;
+
+pub use array::{moving_average, moving_average_gradient};
+
 use nd_core::Real;
 use nd_core::autograd::Accumulate;
 

@@ -8,6 +8,10 @@
 //! of the speed of others.
 
 #[cfg(target_arch = "x86_64")]
+mod array;
+
+pub use array::{permuted, to_standard};
+
 use nd_core::DType;
 use nd_core::autograd::Accumulate;
 

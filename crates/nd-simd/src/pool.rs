@@ -10,6 +10,10 @@
 //!
 //! Known weakness: with `inner = 1` the windows are walked one by one.
 
+mod array;
+
+pub use array::{avg_pool, avg_pool_gradient, max_pool, max_pool_gradient};
+
 use std::ops::Range;
 
 use nd_core::autograd::Accumulate;

@@ -8,9 +8,16 @@
 //! Sums over columns run down 128 rows at a time and keep what rounding takes from the running total
 //! (Knuth's two-sum), under the same bound.
 //!
-//! NaN: every function here propagates it, [`max`] included. An empty sum is zero, an empty maximum `-inf`.
+//! NaN: every function here propagates it, [`max_slice`] included. An empty sum is zero, an empty maximum `-inf`.
 //!
 //! Known weakness: the bits differ between SIMD levels, because the number of lanes shapes a block's sum.
+
+mod array;
+
+pub use array::{
+    all_finite, dot, l2_norm, max, max_axis, mean, mean_axis, sum, sum_axis, variance,
+    variance_axis,
+};
 
 use nd_core::autograd::Accumulate;
 
@@ -159,7 +166,7 @@ instantiate! {
     ///
     /// # Panics
     /// The machine lacks the level.
-    pub fn sum<R>(level: SimdLevel, x: &[R]) -> f64
+    pub fn sum_slice<R>(level: SimdLevel, x: &[R]) -> f64
     {}
     then { dispatch(level, SumKernel { term: Plain, a: x, b: x }) }
 }
@@ -169,7 +176,7 @@ instantiate! {
     ///
     /// # Panics
     /// The lengths differ, or the machine lacks the level.
-    pub fn dot<R>(level: SimdLevel, a: &[R], b: &[R]) -> f64
+    pub fn dot_slice<R>(level: SimdLevel, a: &[R], b: &[R]) -> f64
     { same_length("a", a.len(), "b", b.len()); }
     then { dispatch(level, SumKernel { term: Product, a, b }) }
 }
@@ -181,7 +188,7 @@ instantiate! {
 #[must_use]
 #[track_caller]
 pub fn squared_norm<R: SimdReal>(level: SimdLevel, x: &[R]) -> f64 {
-    dot(level, x, x)
+    dot_slice(level, x, x)
 }
 
 instantiate! {
@@ -189,7 +196,7 @@ instantiate! {
     ///
     /// # Panics
     /// The machine lacks the level.
-    pub fn all_finite<R>(level: SimdLevel, x: &[R]) -> bool
+    pub fn all_finite_slice<R>(level: SimdLevel, x: &[R]) -> bool
     {}
     then { dispatch(level, SumKernel { term: NotFinite, a: x, b: x }) == 0.0 }
 }
@@ -200,8 +207,8 @@ instantiate! {
 /// The machine lacks the level.
 #[must_use]
 #[track_caller]
-pub fn mean<R: SimdReal>(level: SimdLevel, x: &[R]) -> f64 {
-    sum(level, x) / x.len() as f64
+pub fn mean_slice<R: SimdReal>(level: SimdLevel, x: &[R]) -> f64 {
+    sum_slice(level, x) / x.len() as f64
 }
 
 /// How many numbers there are, their mean, and the sum of their squared deviations from it.
@@ -367,7 +374,7 @@ instantiate! {
     ///
     /// # Panics
     /// The machine lacks the level.
-    pub fn max<R>(level: SimdLevel, x: &[R]) -> R
+    pub fn max_slice<R>(level: SimdLevel, x: &[R]) -> R
     {}
     then { dispatch(level, MaxKernel(x)) }
 }

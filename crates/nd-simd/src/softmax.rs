@@ -6,6 +6,14 @@
 //! Masked entries are `-inf`: they get probability zero. A row of nothing but `-inf` becomes zeros (not NaN), and its gradient is
 //! zero. NaN anywhere in a row makes the row NaN, and so does `+inf`.
 
+mod array;
+mod log;
+
+pub use array::{
+    log_softmax, log_softmax_axis, log_softmax_gradient, softmax, softmax_axis, softmax_gradient,
+};
+pub use log::{log_softmax_backward, log_softmax_forward};
+
 use nd_core::autograd::Accumulate;
 
 use crate::dispatch::{Isa, Kernel, SimdLevel, dispatch, instantiate, same_length};

@@ -98,7 +98,7 @@ fn sums(sheet: &mut Sheet) {
             let size: f64 = exact.iter().map(|x| x.abs()).sum();
             let square: f64 = exact.iter().map(|x| x * x).sum();
             let total: f64 = exact.iter().sum();
-            sheet.one("sum", reduce::sum(level, &x), total, size);
+            sheet.one("sum", reduce::sum_slice(level, &x), total, size);
             sheet.one(
                 "squared_norm",
                 reduce::squared_norm(level, &x),
@@ -117,7 +117,7 @@ fn sums(sheet: &mut Sheet) {
                 .map(|(x, &y)| x * f64::from(y))
                 .collect();
             let terms: f64 = products.iter().map(|p| p.abs()).sum();
-            let dot = reduce::dot(level, &x, &y);
+            let dot = reduce::dot_slice(level, &x, &y);
             sheet.one("dot", dot, products.iter().sum(), terms);
             if len > 0 {
                 let n = len as f64;

@@ -157,11 +157,11 @@ fn along<R: SimdReal + Bits>(level: SimdLevel) {
             let largest = if len == 0 {
                 0.0
             } else {
-                reduce::max(level, x[0]).to_f64()
+                reduce::max_slice(level, x[0]).to_f64()
             };
-            assert!(reduce::all_finite(level, x[0]));
-            reduce::sum(level, x[0])
-                + reduce::dot(level, x[0], x[1])
+            assert!(reduce::all_finite_slice(level, x[0]));
+            reduce::sum_slice(level, x[0])
+                + reduce::dot_slice(level, x[0], x[1])
                 + reduce::squared_norm(level, x[0])
                 + moments.population_variance()
                 + largest

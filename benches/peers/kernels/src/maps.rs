@@ -8,7 +8,7 @@ use nd_simd::activations::{Activation, activation_forward};
 use nd_simd::losses::{PointLoss, point_loss};
 use nd_simd::map::{Unary, map_unary};
 use nd_simd::norm::{layer_norm_forward, rms_norm_forward};
-use nd_simd::reduce::{dot, squared_norm, sum};
+use nd_simd::reduce::{dot_slice, squared_norm, sum_slice};
 use nd_simd::softmax::softmax_forward;
 use nd_simd::{Isa, Kernel, Lanes, SimdReal, dispatch, math};
 use ndarray::ArrayView1;
@@ -250,7 +250,7 @@ const REDUCTIONS: [(&str, MakeReduction); 6] = [
         let x = Rc::new(shifted(len, 7));
         let (y, z) = (Rc::clone(&x), Rc::clone(&x));
         let all = vec![
-            by("nd-simd", move |out| out[0] = sum(level, &x) as f32),
+            by("nd-simd", move |out| out[0] = sum_slice(level, &x) as f32),
             by("rten-vecmath", move |out| out[0] = Sum::new(&y).dispatch()),
             by("ndarray", move |out| {
                 out[0] = ArrayView1::from(&z[..]).sum()
@@ -275,7 +275,7 @@ const REDUCTIONS: [(&str, MakeReduction); 6] = [
         let (a, b) = (Rc::new(shifted(len, 9)), Rc::new(shifted(len, 10)));
         let (c, d) = (Rc::clone(&a), Rc::clone(&b));
         let all = vec![
-            by("nd-simd", move |out| out[0] = dot(level, &a, &b) as f32),
+            by("nd-simd", move |out| out[0] = dot_slice(level, &a, &b) as f32),
             by("ndarray", move |out| {
                 out[0] = ArrayView1::from(&c[..]).dot(&ArrayView1::from(&d[..]));
             }),

@@ -7,11 +7,13 @@
 //!
 //! Terms are computed in the element type, summed over blocks of 1024 entries, and the blocks added in f64.
 
+mod array;
 mod multi_quantile;
 mod point;
 
+pub use array::*;
 pub use multi_quantile::multi_quantile_loss;
 pub use point::{
     PointLoss, absolute_loss, huber_loss, huber_quantile_loss, mape_loss, point_loss,
-    quantile_loss, row_scaled_loss, smape_loss, squared_loss, tukey_loss,
+    point_loss_terms, quantile_loss, row_scaled_loss, smape_loss, squared_loss, tukey_loss,
 };

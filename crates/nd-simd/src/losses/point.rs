@@ -2,6 +2,7 @@
 
 use crate::dispatch::{Isa, Kernel, SimdLevel, dispatch, instantiate, same_length};
 use crate::lanes::{Lanes, SimdReal};
+use crate::map::{Binary, map_binary};
 use crate::reduce::chain_block;
 
 /// The most entries that are summed in the element type; fewer where vectors are short.
@@ -411,6 +412,53 @@ instantiate! {
         with_loss!(loss, |loss| {
             dispatch(level, LossKernel { loss, scale: R::ONE, y, y_hat, weight, grad, grad_scale })
         })
+    }
+}
+
+/// The loss alone.
+#[derive(Clone, Copy)]
+struct Terms<F>(F);
+
+impl<F: LossFunction> Binary for Terms<F> {
+    #[inline(always)]
+    fn apply<S: Isa, R: SimdReal>(self, y: Lanes<S, R>, y_hat: Lanes<S, R>) -> Lanes<S, R> {
+        self.0.apply::<S, R>(y, y_hat).0
+    }
+}
+
+struct TermsKernel<'a, F, R> {
+    loss: F,
+    y: &'a [R],
+    y_hat: &'a [R],
+    out: &'a mut [R],
+}
+
+impl<F: LossFunction, R: SimdReal> Kernel for TermsKernel<'_, F, R> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Isa>(self, simd: S) {
+        map_binary::<false, S, R>(simd, Terms(self.loss), self.y, self.y_hat, self.out);
+    }
+}
+
+instantiate! {
+    /// `out = loss(y, y_hat)`, entry by entry.
+    ///
+    /// # Panics
+    /// The lengths differ, or the machine lacks the level.
+    pub fn point_loss_terms<R>(
+        level: SimdLevel,
+        loss: PointLoss,
+        y: &[R],
+        y_hat: &[R],
+        out: &mut [R],
+    )
+    {
+        same_length("y", y.len(), "y_hat", y_hat.len());
+        same_length("y", y.len(), "out", out.len());
+    }
+    then {
+        with_loss!(loss, |loss| dispatch(level, TermsKernel { loss, y, y_hat, out }))
     }
 }
 

@@ -15,6 +15,7 @@
 //! Known weakness: a column-major B is transposed panel by panel for every call; weights that are used often should be
 //! kept transposed ([`crate::permute::transpose`]). One or two columns of a column-major product use few lanes.
 
+mod array;
 mod blocking;
 mod gemv;
 mod half;
@@ -25,6 +26,7 @@ mod prepacked;
 mod stack;
 mod view;
 
+pub use array::{gemm, gemm_into, gemv, gemv_into};
 pub use half::{
     HALF_PRODUCT_ERROR, Operand, PackedBf16, multiply_half, multiply_half_parallel,
     multiply_packed, multiply_packed_parallel, pack_bf16, packed_bf16_len,

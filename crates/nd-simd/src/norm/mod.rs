@@ -4,12 +4,17 @@
 //! the batch, gradients of gains and biases) is added in fixed blocks of rows whose sums are merged in a fixed tree, so
 //! any number of threads gives the same bits; the caller lends the memory for the blocks' sums.
 
+mod array;
 mod batch_norm;
 mod layer_norm;
 mod partials;
 mod rms_norm;
 mod row_norm;
 
+pub use array::{
+    BatchNormOutput, NormGradients, batch_norm, batch_norm_gradient, batch_norm_inference,
+    layer_norm, layer_norm_gradient, rms_norm, rms_norm_gradient,
+};
 pub use batch_norm::{
     BatchNorm, BatchNormSaved, batch_moments, batch_norm_apply, batch_norm_backward,
     batch_norm_frozen_backward, batch_norm_scratch, update_running_moments,

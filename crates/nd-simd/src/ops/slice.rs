@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use nd_core::Buffer;
 use nd_core::autograd::{Accumulate, Backward, NodeId, Op, Var};
 use nd_core::shape::{MAX_RANK, Shape};
 
+use super::gather::StoredIds;
 use crate::gather::{gather_rows_backward, gather_rows_forward, read_range, write_range};
 use crate::lanes::SimdReal;
 use crate::pool::Axis;
@@ -81,19 +81,10 @@ impl<R: SimdReal> SliceExt for Var<'_, R> {
             ids.iter().map(|&id| id as usize),
             &mut y,
         );
-        let op = || {
-            // Two exact halves of each number, because f32 holds whole numbers up to 2^24 only.
-            let mut halves = tape.scratch(2 * ids.len());
-            for (&id, halves) in ids.iter().zip(halves.chunks_exact_mut(2)) {
-                halves[0] = R::from_usize((id >> 16) as usize);
-                halves[1] = R::from_usize((id & 0xffff) as usize);
-            }
-            GatherRows {
-                table: self.id(),
-                halves,
-            }
-        };
-        tape.record([ids.len(), width], y, &[self], op)
+        tape.record([ids.len(), width], y, &[self], || GatherRows {
+            table: self.id(),
+            ids: StoredIds::new(tape, ids),
+        })
     }
 }
 
@@ -136,7 +127,7 @@ impl<R: SimdReal> Op<R> for Narrow {
 
 struct GatherRows<R: SimdReal> {
     table: NodeId,
-    halves: Buffer<R>,
+    ids: StoredIds<R>,
 }
 
 impl<R: SimdReal> Op<R> for GatherRows<R> {
@@ -149,11 +140,8 @@ impl<R: SimdReal> Op<R> for GatherRows<R> {
             return;
         };
         let accumulate = dtable.accumulate;
-        let whole =
-            |halves: &[R]| ((halves[0].to_f64() as usize) << 16) | halves[1].to_f64() as usize;
-        let ids = self.halves.chunks_exact(2).map(whole);
         let width = step.shape(self.table).cols();
-        gather_rows_backward(width, ids, step.dy(), &mut dtable, accumulate);
+        gather_rows_backward(width, self.ids.iter(), step.dy(), &mut dtable, accumulate);
     }
 }
 

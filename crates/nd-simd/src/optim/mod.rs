@@ -8,11 +8,13 @@
 //! Formulas are those of PyTorch 2: epsilon outside the root, bias corrections, decoupled decay before the step.
 
 mod adam;
+mod array;
 mod check;
 mod rmsprop;
 mod sgd;
 
 pub use adam::{Adam, adam_step};
+pub use array::{adam, clip_by_norm, rmsprop, sgd};
 pub use check::{GradientCheck, check_norm, unscale_check_norm};
 pub use rmsprop::{RmsProp, rmsprop_step};
 pub use sgd::{Sgd, sgd_step};

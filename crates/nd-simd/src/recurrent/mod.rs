@@ -14,10 +14,15 @@
 //! Known weakness: the steps are sequential, so a small batch (below about eight rows) is limited by reading the recurrent
 //! weights once per step.
 
+mod array;
 mod gru;
 mod lstm;
 mod rnn;
 
+pub use array::{
+    GruRun, LstmRun, RecurrentArrays, RecurrentGradients, gru, gru_gradient, last_state, lstm,
+    lstm_gradient, rnn, rnn_gradient,
+};
 pub use gru::{GruGradients, GruSaved, GruWeights, gru_backward, gru_forward};
 pub use lstm::{LstmGradients, LstmSaved, LstmState, LstmWeights, lstm_backward, lstm_forward};
 pub use rnn::{RnnActivation, RnnGradients, RnnWeights, rnn_backward, rnn_forward};

@@ -12,7 +12,7 @@ fn agrees<R: SimdReal>() {
             let absolute: f64 = a.iter().map(|x| x.to_f64().abs()).sum();
             let what = || format!("{level}, {len} elements");
             let bound = SUM_ERROR * unit * absolute + 1e-12;
-            assert_close(sum(level, &a), exact, bound, what);
+            assert_close(sum_slice(level, &a), exact, bound, what);
             let exact: f64 = a.iter().zip(&b).map(|(a, b)| a.to_f64() * b.to_f64()).sum();
             let absolute: f64 = a
                 .iter()
@@ -20,19 +20,22 @@ fn agrees<R: SimdReal>() {
                 .map(|(a, b)| (a.to_f64() * b.to_f64()).abs())
                 .sum();
             let bound = SUM_ERROR * unit * absolute + 1e-12;
-            assert_close(dot(level, &a, &b), exact, bound, what);
-            assert!(all_finite(level, &a));
+            assert_close(dot_slice(level, &a, &b), exact, bound, what);
+            assert!(all_finite_slice(level, &a));
             let largest = a.iter().fold(f64::NEG_INFINITY, |m, x| m.max(x.to_f64()));
-            assert_eq!(max(level, &a).to_f64(), largest);
+            assert_eq!(max_slice(level, &a).to_f64(), largest);
             for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
                 for at in [0, len / 2, len.wrapping_sub(1)] {
                     if at < len {
                         let mut x = a.clone();
                         x[at] = R::from_f64(bad);
-                        assert!(!all_finite(level, &x), "{level} {bad} at {at} of {len}");
+                        assert!(
+                            !all_finite_slice(level, &x),
+                            "{level} {bad} at {at} of {len}"
+                        );
                         if bad.is_nan() {
-                            assert!(max(level, &x).is_nan(), "{level} at {at} of {len}");
-                            assert!(sum(level, &x).is_nan());
+                            assert!(max_slice(level, &x).is_nan(), "{level} at {at} of {len}");
+                            assert!(sum_slice(level, &x).is_nan());
                             assert!(moments(level, &x).squared_deviations.is_nan());
                         }
                     }
@@ -61,7 +64,10 @@ fn alignment_does_not_change_a_bit() {
             let mut moved = vec![0.0; offset];
             moved.extend_from_slice(&x);
             let moved = &moved[offset..];
-            assert_eq!(sum(level, &x).to_bits(), sum(level, moved).to_bits());
+            assert_eq!(
+                sum_slice(level, &x).to_bits(),
+                sum_slice(level, moved).to_bits()
+            );
             assert_eq!(moments(level, &x), moments(level, moved));
         }
     }

@@ -4,6 +4,9 @@
 //! the kernels would share their mistakes.
 
 pub mod activations;
+pub mod conv;
+pub mod gather;
+pub mod log_softmax;
 pub mod losses;
 pub mod matmul;
 pub mod norm;
