@@ -34,6 +34,7 @@
 //! ```
 
 mod dropout;
+pub mod flash;
 mod interleaved;
 mod op;
 mod options;

@@ -1,0 +1,30 @@
+//! Attention without the matrix of scores, forward and backward (Dao et al., "FlashAttention: fast and memory-efficient exact
+//! attention with IO-awareness", 2022; Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018).
+//!
+//! The simple version: for a block of queries, go over the keys block by block; keep, for each query, the largest score so
+//! far, the sum of exponentials relative to it, and the output relative to it; when the largest score grows, scale what
+//! there is down. Only one block of scores exists at a time.
+//!
+//! What makes it fast on a CPU is the direction of the tile: scores are computed as `K Q^T`, keys down and queries across.
+//! * Both products read K and V where they lie; only a block of queries is transposed, once.
+//! * A query is a lane. Its maximum and its sum run down the tile, vector by vector, and no vector is ever summed across.
+//! * The probabilities come out as the transpose that the product with V wants: its left operand may have any strides.
+//!
+//! Backward computes each block of scores again from the saved logarithm of its sum, and from it all gradients.
+//!
+//! Bits do not depend on threads: each block of queries is one task of the forward pass; in the backward pass, the
+//! gradients of keys and values are summed by tasks whose number depends on the shape alone, in a fixed order.
+//!
+//! Known weakness: very short sequences are nothing but edges; standard attention serves those.
+
+mod backward;
+mod forward;
+mod mask;
+mod memory;
+mod plan;
+mod tile;
+mod views;
+
+pub use mask::{BlockMask, Causal, Mask, Window};
+pub use plan::{Bias, FlashGradients, FlashPlan};
+pub use views::{HeadLayout, HeadsMut, HeadsRef};

@@ -1,0 +1,248 @@
+//! What happens to a tile of scores between the products: `[keys, queries]`, queries across.
+
+use nd_core::SimdLevel;
+use nd_simd::{Isa, Kernel, Lanes, SimdReal, dispatch, math};
+
+/// The running softmax of a block of queries.
+pub(super) struct Running<'a, R> {
+    /// The largest score so far.
+    pub(super) largest: &'a mut [R],
+    /// The sum of exponentials, relative to it.
+    pub(super) sum: &'a mut [R],
+    /// How much the block has scaled the past down: written.
+    pub(super) factor: &'a mut [R],
+}
+
+/// The online softmax of one tile.
+struct Online<'a, 'b, R> {
+    /// Scores, which become exponentials.
+    tile: &'a mut [R],
+    width: usize,
+    running: Running<'b, R>,
+}
+
+impl<R: SimdReal> Kernel for Online<'_, '_, R> {
+    /// Whether any factor is not one.
+    type Output = bool;
+
+    #[inline(always)]
+    fn run<S: Isa>(self, simd: S) -> bool {
+        let Self {
+            tile,
+            width,
+            running,
+        } = self;
+        let mut changed = false;
+        let (vectors, rest) = R::split_mut::<S>(tile);
+        debug_assert!(rest.is_empty(), "rows of a tile are whole vectors");
+        let across = width / Lanes::<S, R>::LEN;
+        let mut columns = Columns {
+            simd,
+            vectors,
+            across,
+            running,
+        };
+        let mut column = 0;
+        while column + TOGETHER <= across {
+            changed |= columns.run::<TOGETHER>(column);
+            column += TOGETHER;
+        }
+        while column < across {
+            changed |= columns.run::<1>(column);
+            column += 1;
+        }
+        changed
+    }
+}
+
+/// Vectors of a row that are worked on together: enough to hide the latency of an exponential.
+const TOGETHER: usize = 4;
+
+/// A tile as vectors, row by row.
+struct Columns<'a, 'b, S: Isa, R: SimdReal> {
+    simd: S,
+    vectors: &'a mut [R::Vector<S>],
+    /// Vectors in a row.
+    across: usize,
+    running: Running<'b, R>,
+}
+
+impl<S: Isa, R: SimdReal> Columns<'_, '_, S, R> {
+    /// `N` neighbouring columns of vectors, from `column` on.
+    #[inline(always)]
+    fn run<const N: usize>(&mut self, column: usize) -> bool {
+        let simd = self.simd;
+        let lane = |x| Lanes::<S, R>::from_raw(simd, x);
+        let one = Lanes::<S, R>::splat(simd, R::ONE);
+        let lowest = Lanes::<S, R>::splat(simd, R::from_f64(f64::NEG_INFINITY));
+        let at = |j: usize| (column + j) * Lanes::<S, R>::LEN;
+        let mut old = [lowest; N];
+        for j in 0..N {
+            old[j] = Lanes::load(simd, &self.running.largest[at(j)..]);
+        }
+        let mut best = old;
+        // NaN is dropped here; it comes back through the exponential.
+        for row in self.vectors.chunks_exact(self.across) {
+            let row = &row[column..column + N];
+            for j in 0..N {
+                best[j] = lane(row[j]).larger_of(best[j]);
+            }
+        }
+        let mut base = best;
+        let mut total = [Lanes::<S, R>::zero(simd); N];
+        for j in 0..N {
+            // A query that has seen nothing yet stays at zero rather than at infinity minus infinity.
+            base[j] = best[j].equal(lowest).select(Lanes::zero(simd), best[j]);
+        }
+        for row in self.vectors.chunks_exact_mut(self.across) {
+            let row = &mut row[column..column + N];
+            for j in 0..N {
+                let e = math::exp(lane(row[j]) - base[j]);
+                row[j] = e.raw();
+                total[j] += e;
+            }
+        }
+        let mut changed = false;
+        for j in 0..N {
+            let scale = math::exp(old[j] - base[j]);
+            let sum = &mut self.running.sum[at(j)..];
+            let past = Lanes::<S, R>::load(simd, sum);
+            past.mul_add(scale, total[j]).store(sum);
+            best[j].store(&mut self.running.largest[at(j)..]);
+            scale.store(&mut self.running.factor[at(j)..]);
+            changed |= (!scale.equal(one)).any();
+        }
+        changed
+    }
+}
+
+/// Turns scores into exponentials relative to the largest score so far; whether the past has to be scaled by
+/// `running.factor`.
+///
+/// All slices have `width` numbers per row, a multiple of 16.
+pub(super) fn online_softmax<R: SimdReal>(
+    level: SimdLevel,
+    tile: &mut [R],
+    width: usize,
+    running: Running<'_, R>,
+) -> bool {
+    dispatch(
+        level,
+        Online {
+            tile,
+            width,
+            running,
+        },
+    )
+}
+
+/// Probabilities again, and the gradient of the scores.
+struct Again<'a, R> {
+    /// Scores, which become probabilities.
+    scores: &'a mut [R],
+    /// Gradients of the probabilities, which become those of the scores.
+    gradients: &'a mut [R],
+    width: usize,
+    /// The logarithm of each query's sum of exponentials, infinite where it sees nothing.
+    lse: &'a [R],
+    /// The product of each query's output and its gradient.
+    delta: &'a [R],
+    /// Factors of dropout, as the tile, or nothing.
+    factors: &'a [R],
+}
+
+impl<R: SimdReal> Kernel for Again<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Isa>(self, simd: S) {
+        let Self {
+            scores,
+            gradients,
+            width,
+            lse,
+            delta,
+            factors,
+        } = self;
+        let lane = |x| Lanes::<S, R>::from_raw(simd, x);
+        let (lse, _) = R::split::<S>(lse);
+        let (delta, _) = R::split::<S>(delta);
+        let rows = scores
+            .chunks_exact_mut(width)
+            .zip(gradients.chunks_exact_mut(width));
+        for (p, (scores, gradients)) in rows.enumerate() {
+            let (scores, _) = R::split_mut::<S>(scores);
+            let (gradients, _) = R::split_mut::<S>(gradients);
+            let row = scores.iter_mut().zip(gradients).zip(lse.iter().zip(delta));
+            if factors.is_empty() {
+                for ((score, gradient), (&lse, &delta)) in row {
+                    let probability = math::exp(lane(*score) - lane(lse));
+                    let ds = probability * (lane(*gradient) - lane(delta));
+                    *score = probability.raw();
+                    *gradient = ds.raw();
+                }
+            } else {
+                let (factors, _) = R::split::<S>(&factors[p * width..(p + 1) * width]);
+                for (((score, gradient), (&lse, &delta)), &factor) in row.zip(factors) {
+                    let probability = math::exp(lane(*score) - lane(lse));
+                    let dropped = probability * lane(factor);
+                    let ds = probability * (lane(*gradient) * lane(factor) - lane(delta));
+                    *score = dropped.raw();
+                    *gradient = ds.raw();
+                }
+            }
+        }
+    }
+}
+
+/// From scores and gradients of probabilities to (dropped) probabilities and gradients of scores.
+pub(super) fn softmax_again<R: SimdReal>(
+    level: SimdLevel,
+    scores: &mut [R],
+    gradients: &mut [R],
+    width: usize,
+    lse: &[R],
+    delta: &[R],
+    factors: &[R],
+) {
+    dispatch(
+        level,
+        Again {
+            scores,
+            gradients,
+            width,
+            lse,
+            delta,
+            factors,
+        },
+    );
+}
+
+/// `x *= factor`, row by row.
+struct ScaleRows<'a, R> {
+    x: &'a mut [R],
+    cols: usize,
+    factors: &'a [R],
+}
+
+impl<R: SimdReal> Kernel for ScaleRows<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Isa>(self, simd: S) {
+        let lanes = Lanes::<S, R>::LEN;
+        for (row, &factor) in self.x.chunks_exact_mut(self.cols).zip(self.factors) {
+            let factor = Lanes::splat(simd, factor);
+            for part in row.chunks_mut(lanes) {
+                (Lanes::<S, R>::load_partial(simd, part) * factor).store_partial(part);
+            }
+        }
+    }
+}
+
+/// Multiplies each row by its factor.
+pub(super) fn scale_rows<R: SimdReal>(level: SimdLevel, x: &mut [R], cols: usize, factors: &[R]) {
+    if cols > 0 {
+        dispatch(level, ScaleRows { x, cols, factors });
+    }
+}
