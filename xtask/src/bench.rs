@@ -1,11 +1,10 @@
 //! The main job: builds the program that measures, and hands the request on.
 
-use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use crate::flags::BenchRequest;
-use crate::run::{cargo, root, run};
+use crate::run::{cargo, run, target_folder};
 
 /// The measuring program of the package `nd-bench`.
 const PROGRAM: &str = "main-job";
@@ -49,13 +48,5 @@ fn build_and_run(request: &BenchRequest) -> Result<ExitCode, String> {
     match status.code() {
         Some(code) => Ok(ExitCode::from(u8::try_from(code).unwrap_or(crate::FAILED))),
         None => Err(format!("the measuring program ended with {status}")),
-    }
-}
-
-/// Where cargo puts what it builds; relative folders are meant from the workspace root.
-fn target_folder() -> PathBuf {
-    match std::env::var_os("CARGO_TARGET_DIR") {
-        Some(folder) => root().join(folder),
-        None => root().join("target"),
     }
 }

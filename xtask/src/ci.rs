@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
+use crate::neon;
 use crate::run::{cargo, run};
 use crate::tidy;
 
@@ -41,6 +42,22 @@ pub(crate) fn doc() -> Result<(), String> {
     run(&mut command)
 }
 
+/// The error of every elementary function over all 2^32 arguments, on every level of this machine.
+pub(crate) fn accuracy() -> Result<(), String> {
+    run(&mut cargo(&[
+        "test",
+        "--locked",
+        "--release",
+        "--package",
+        "nd-simd",
+        "--test",
+        "accuracy",
+        "--",
+        "--ignored",
+        "--nocapture",
+    ]))
+}
+
 fn test() -> Result<(), String> {
     run(&mut cargo(&[
         "test",
@@ -53,14 +70,18 @@ fn test() -> Result<(), String> {
 /// A check: its name and what it does.
 type Check = (&'static str, fn() -> Result<(), String>);
 
-/// Every check, then the tests. All of them run, whatever the earlier ones said.
-pub(crate) fn ci() -> ExitCode {
-    let checks: [Check; 4] = [
+/// Every check, then the tests. All of them run, whatever the earlier ones said. The tests on aarch64, which need tools
+/// that not every machine has, only where they are asked for.
+pub(crate) fn ci(neon: bool) -> ExitCode {
+    let mut checks: Vec<Check> = vec![
         ("fmt", || fmt(true)),
         ("tidy", tidy::tidy),
         ("lint", lint),
         ("doc", doc),
     ];
+    if neon {
+        checks.push(("test-neon --short", neon::check));
+    }
     let mut failed = Vec::new();
     for (name, check) in checks {
         let start = Instant::now();

@@ -16,7 +16,17 @@ pub(crate) enum Command {
     /// The house rules.
     Tidy,
     /// Every check and the tests.
-    Ci,
+    Ci {
+        /// The tests on aarch64 among them.
+        neon: bool,
+    },
+    /// The kernels' tests on aarch64.
+    TestNeon {
+        /// Only the tests that are worth most.
+        short: bool,
+    },
+    /// The error of the elementary functions.
+    Accuracy,
     /// The formatter.
     Fmt {
         /// Only say what is not formatted.
@@ -34,9 +44,23 @@ pub(crate) enum Topic {
     Bench,
     Tidy,
     Ci,
+    TestNeon,
+    Accuracy,
     Fmt,
     Lint,
     Doc,
+}
+
+impl Topic {
+    /// The one option of a command without a parser of its own.
+    fn switch(self) -> Option<&'static str> {
+        match self {
+            Self::Fmt => Some("check"),
+            Self::Ci => Some("neon"),
+            Self::TestNeon => Some("short"),
+            Self::Bench | Self::Tidy | Self::Accuracy | Self::Lint | Self::Doc => None,
+        }
+    }
 }
 
 /// Name, topic and summary of every command.
@@ -54,7 +78,17 @@ const COMMANDS: &[(&str, Topic, &str)] = &[
     (
         "ci",
         Topic::Ci,
-        "every check of a change: fmt, tidy, lint, doc, then the tests",
+        "every check of a change: fmt, tidy, lint, doc, then the tests; --neon adds test-neon --short",
+    ),
+    (
+        "test-neon",
+        Topic::TestNeon,
+        "the tests of nd-core, nd-simd and nd-attention on aarch64 under qemu; --short runs the most important",
+    ),
+    (
+        "accuracy",
+        Topic::Accuracy,
+        "the error of every elementary function over all 2^32 arguments of f32: minutes on two cores",
     ),
     (
         "fmt",
@@ -224,17 +258,14 @@ fn describe(argument: &lexopt::Arg<'_>) -> String {
 
 /// The commands without options of their own.
 fn plain(parser: &mut lexopt::Parser, topic: Topic) -> Result<Command, String> {
-    let mut check = false;
+    let switch = topic.switch();
+    let mut given = false;
     while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
         match argument {
             Long("help") | Short('h') => return Ok(Command::Help(Some(topic))),
-            Long("check") if topic == Topic::Fmt => check = true,
+            Long(name) if Some(name) == switch => given = true,
             other => {
-                let known = if topic == Topic::Fmt {
-                    "--check, --help"
-                } else {
-                    "--help"
-                };
+                let known = switch.map_or("--help".to_owned(), |name| format!("--{name}, --help"));
                 return Err(format!(
                     "unknown option {}; this command knows: {known}",
                     describe(&other)
@@ -245,8 +276,10 @@ fn plain(parser: &mut lexopt::Parser, topic: Topic) -> Result<Command, String> {
     Ok(match topic {
         Topic::Bench => unreachable!("bench has options of its own"),
         Topic::Tidy => Command::Tidy,
-        Topic::Ci => Command::Ci,
-        Topic::Fmt => Command::Fmt { check },
+        Topic::Ci => Command::Ci { neon: given },
+        Topic::TestNeon => Command::TestNeon { short: given },
+        Topic::Accuracy => Command::Accuracy,
+        Topic::Fmt => Command::Fmt { check: given },
         Topic::Lint => Command::Lint,
         Topic::Doc => Command::Doc,
     })
@@ -347,9 +380,9 @@ pub(crate) fn usage(topic: Option<Topic>) -> String {
         None => {
             out += "The commands of the Neuro-Divergent workspace.\n\nUsage: cargo xtask COMMAND [OPTIONS]\n\nCommands:\n";
             for (name, _, summary) in COMMANDS {
-                out += &format!("  {name:<6} {summary}\n");
+                out += &format!("  {name:<9} {summary}\n");
             }
-            out += "  help   this text, or more about one command: cargo xtask help bench\n";
+            out += "  help      this text, or more about one command: cargo xtask help bench\n";
         }
         Some(topic) => {
             for (name, _, summary) in COMMANDS.iter().filter(|(_, t, _)| *t == topic) {
@@ -401,6 +434,13 @@ mod tests {
             Ok(Command::Help(Some(Topic::Tidy)))
         );
         assert_eq!(parse_words("tidy"), Ok(Command::Tidy));
+        assert_eq!(parse_words("ci"), Ok(Command::Ci { neon: false }));
+        assert_eq!(parse_words("ci --neon"), Ok(Command::Ci { neon: true }));
+        assert_eq!(
+            parse_words("test-neon --short"),
+            Ok(Command::TestNeon { short: true })
+        );
+        assert_eq!(parse_words("accuracy"), Ok(Command::Accuracy));
         assert_eq!(parse_words("fmt --check"), Ok(Command::Fmt { check: true }));
         assert_eq!(parse_words("bench"), Ok(Command::Bench(Box::default())));
     }

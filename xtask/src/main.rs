@@ -9,6 +9,7 @@
 mod bench;
 mod ci;
 mod flags;
+mod neon;
 mod run;
 mod tidy;
 
@@ -36,7 +37,9 @@ fn main() -> ExitCode {
         }
         Command::Bench(request) => return bench::bench(&request),
         Command::Tidy => tidy::tidy(),
-        Command::Ci => return ci::ci(),
+        Command::Ci { neon } => return ci::ci(neon),
+        Command::TestNeon { short } => return neon::command(short),
+        Command::Accuracy => ci::accuracy(),
         Command::Fmt { check } => ci::fmt(check),
         Command::Lint => ci::lint(),
         Command::Doc => ci::doc(),

@@ -17,6 +17,14 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
+/// Where cargo puts what it builds; relative folders are meant from the workspace root.
+pub(crate) fn target_folder() -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(folder) => root().join(folder),
+        None => root().join("target"),
+    }
+}
+
 /// Runs a command that writes to the terminal itself.
 pub(crate) fn run(command: &mut Command) -> Result<(), String> {
     let status = command
