@@ -429,8 +429,10 @@ fn conversions_stay_inside() {
     }
 }
 
-/// Strides of rows and columns: row-major, column-major, and rows further apart than they are long.
-const LAYOUTS: [fn(usize, usize) -> (usize, usize); 3] = [
+/// Strides of rows and columns, for their numbers.
+type Strides = fn(usize, usize) -> (usize, usize);
+/// Row-major, column-major, and rows further apart than they are long.
+const LAYOUTS: [Strides; 3] = [
     |_, cols| (cols, 1),
     |rows, _| (1, rows),
     |_, cols| (cols + 3, 1),

@@ -127,14 +127,33 @@ struct Tail<S: Isa, R: SimdReal> {
     g: Lanes<S, R>,
 }
 
+/// `(m, n)` with `e^(-u^2/2) = (1 + m) 2^n`.
+#[inline(always)]
+fn density_parts<S: Isa, R: SimdReal>(u: Lanes<S, R>) -> (Lanes<S, R>, Lanes<S, R>) {
+    let minus_half = R::from_f64(-0.5);
+    let square = u * u;
+    let rounded_off = u.mul_add(u, -square);
+    exp_of_sum_parts(square * minus_half, rounded_off * minus_half)
+}
+
+/// `u (1 - Phi(u))` for `u >= 0`, with fewer roundings than the product of the two has: the polynomial's argument is linear in
+/// `u / (u + a)`, and the rounding errors of that quotient nearly cancel between the two.
+#[inline(always)]
+fn weighted_tail<S: Isa, R: SimdReal>(u: Lanes<S, R>) -> Lanes<S, R> {
+    let c = &R::NORMAL;
+    let (m, n) = density_parts(u);
+    let share = u / (u + u.constant(c.pole));
+    let ratio = c.center / c.pole;
+    let t = share.mul_add(u.constant(R::ONE + ratio), u.constant(-ratio));
+    let g = polynomial(t, c.flat) * share;
+    Tail { m, n, g }.times(g)
+}
+
 impl<S: Isa, R: SimdReal> Tail<S, R> {
     #[inline(always)]
     fn new(u: Lanes<S, R>) -> Self {
         let c = &R::NORMAL;
-        let minus_half = R::from_f64(-0.5);
-        let square = u * u;
-        let rounded_off = u.mul_add(u, -square);
-        let (m, n) = exp_of_sum_parts(square * minus_half, rounded_off * minus_half);
+        let (m, n) = density_parts(u);
         let share = u.constant(R::ONE) / (u + u.constant(c.pole));
         let g = polynomial((u - u.constant(c.center)) * share, c.flat) * share;
         Self { m, n, g }
@@ -190,10 +209,9 @@ pub fn gelu<S: Isa, R: SimdReal>(x: Lanes<S, R>) -> Lanes<S, R> {
         return x.map(|x| R::from_f64(scalar::gelu(x.to_f64())));
     }
     let u = tail_argument(x);
-    let tail = Tail::new(u);
+    let scaled = weighted_tail(u);
     let negative = x.less_than(x.constant(R::ZERO));
-    let scaled = tail.times(negative.select(u * tail.g, tail.g));
-    let far = negative.select(-scaled, x * (x.constant(R::ONE) - scaled));
+    let far = negative.select(-scaled, x - scaled);
     let near = x * x.mul_add(near_slope(x * x), x.constant(R::from_f64(0.5)));
     u.less_than(x.constant(R::from_f64(NEAR))).select(near, far)
 }
