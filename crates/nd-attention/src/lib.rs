@@ -10,12 +10,15 @@
 //!
 //! with optional scores of an earlier layer as `residual` (He et al., "RealFormer: transformer likes residual
 //! attention", 2021), a causal mask, and dropout of probabilities. Models use it on a tape through [`AttentionExt`];
-//! the slice kernels behind it are [`StandardAttention`], and [`reference`](mod@reference) is their specification.
+//! the slice kernels behind it are [`StandardAttention`] and [`flash::FlashPlan`], and [`reference`](mod@reference) is their specification.
 //!
-//! This is *standard* attention: all scores exist in memory. It is the only kind in this crate so far, so both values of
-//! [`nd_core::AttentionKind`] run it, with the same results.
+//! Two kinds compute the same ([`nd_core::AttentionKind`]):
+//! * *flash* attention ([`flash`]) goes over blocks of scores and keeps none; it also knows windows, padded keys, blocks that
+//!   are left out, biases, and heads of keys that several heads of queries share;
+//! * *standard* attention has all scores in memory. It serves short sequences, where it is faster, and scores that a next layer
+//!   reads; [`AttentionKind::Standard`](nd_core::AttentionKind::Standard) asks for it always.
 //!
-//! Two arrangements serve it, chosen by shape alone:
+//! Two arrangements serve standard attention, chosen by shape alone:
 //! * short sequences with few channels (twelve patches of eight channels, say), where a matrix product per head would be
 //!   all overhead, are computed for sixteen (row, head) pairs side by side, one pair per lane ([`ScoreLayout::Interleaved`]);
 //! * everything else runs matrix products head by head ([`ScoreLayout::Plain`]).
@@ -47,6 +50,7 @@ mod stacked;
 mod standard;
 
 pub use dropout::Dropout;
+pub use flash::{FlashAttention, FlashAttentionConfig};
 pub use op::AttentionExt;
 pub use options::AttentionOptions;
 pub use shape::{AttentionShape, GROUP, ScoreLayout};

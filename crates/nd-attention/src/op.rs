@@ -5,10 +5,11 @@
 //! output, from the scores and v. The gradient of the scores is where later layers' contributions meet; to the residual it is
 //! handed on without a copy.
 
-use nd_core::Buffer;
 use nd_core::autograd::{Accumulate, Backward, NodeId, Op, Var};
+use nd_core::{AttentionKind, Buffer};
 use nd_simd::SimdReal;
 
+use crate::flash;
 use crate::standard::{ForwardOutputs, GradMut, StandardAttention, Tokens, ValueGradients};
 use crate::{AttentionOptions, AttentionShape, Dropout};
 
@@ -93,6 +94,15 @@ impl<'t, R: SimdReal> AttentionExt<'t, R> for Var<'t, R> {
             key: tape.next_key(),
             first_row: tape.context().first_row,
         });
+        // Scores that others read must exist.
+        if tape.options().attention == AttentionKind::Flash
+            && residual_scores.is_none()
+            && !options.return_scores
+            && flash::op::is_worth_it(&shape, options.causal)
+        {
+            let choices = flash::op::Choices::new(scale, options.causal, dropout);
+            return (flash::op::attention(q, k, v, shape, choices), None);
+        }
         let plan = StandardAttention {
             shape,
             scale: R::from_f64(scale),

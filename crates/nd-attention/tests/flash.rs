@@ -7,7 +7,7 @@ use nd_attention::flash::{
 use nd_attention::{Dropout, reference};
 use nd_core::autograd::Accumulate;
 use nd_core::rng::Key;
-use nd_core::{SimdLevel, Threads};
+use nd_core::{MemoryPool, SimdLevel, Threads};
 use nd_simd::SimdReal;
 use nd_testing::cases::normals;
 
@@ -129,11 +129,13 @@ impl Case {
             }),
             Biased::Alibi => Some(Bias::Alibi { slopes: &slopes }),
         };
+        let pool = MemoryPool::new();
         let plan = FlashPlan {
             scale: R::from_f64(scale),
             mask: &self.mask,
             bias,
             dropout: self.dropout,
+            pool: &pool,
             block_q: self.blocks.0,
             block_k: self.blocks.1,
             level,
@@ -454,11 +456,13 @@ fn extreme_scores_stay_finite() {
             .map(|i| if i % 3 == 0 { 100.0 } else { -100.0 })
             .collect();
         let mask = Mask::default();
+        let pool = MemoryPool::new();
         let plan = FlashPlan {
             scale: 1.0,
             mask: &mask,
             bias: None,
             dropout: None,
+            pool: &pool,
             block_q: 16,
             block_k: 8,
             level,
@@ -486,11 +490,13 @@ fn a_nan_spoils_its_queries_and_no_others() {
         let k = q.clone();
         q[5 * 4 + 1] = f32::NAN;
         let mask = Mask::default();
+        let pool = MemoryPool::new();
         let plan = FlashPlan {
             scale: 0.5,
             mask: &mask,
             bias: None,
             dropout: None,
+            pool: &pool,
             block_q: 16,
             block_k: 8,
             level,
@@ -514,7 +520,7 @@ fn a_nan_spoils_its_queries_and_no_others() {
 #[test]
 fn the_same_bits_for_any_number_of_threads() {
     let run = |threads: usize| {
-        let pool = Threads::new(Some(threads)).expect("threads");
+        let team = Threads::new(Some(threads)).expect("threads");
         let (ql, kl) = (
             HeadLayout::token_major(1, 300, 2, 16),
             HeadLayout::token_major(1, 280, 1, 16),
@@ -525,11 +531,13 @@ fn the_same_bits_for_any_number_of_threads() {
             causal: Some(Causal::LowerRight),
             ..Mask::default()
         };
+        let pool = MemoryPool::new();
         let plan = FlashPlan {
             scale: 0.25,
             mask: &mask,
             bias: None,
             dropout: None,
+            pool: &pool,
             block_q: 32,
             block_k: 48,
             level: SimdLevel::current(),
@@ -537,7 +545,7 @@ fn the_same_bits_for_any_number_of_threads() {
         };
         let (mut y, mut lse) = (vec![0.0; q.len()], vec![0.0; 600]);
         let (mut dq, mut dk, mut dv) = (vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; k.len()]);
-        pool.install(|| {
+        team.install(|| {
             let (qr, kr) = (HeadsRef::new(&q, ql), HeadsRef::new(&k, kl));
             plan.forward(qr, kr, kr, HeadsMut::new(&mut y, ql), &mut lse);
             let yr = HeadsRef::new(&y, ql);

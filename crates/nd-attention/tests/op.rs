@@ -210,3 +210,84 @@ fn residual_scores_of_another_shape_are_refused() {
     let (_, scores) = x.attention(x, x, &options, None);
     let _ = y.attention(y, y, &options, scores);
 }
+
+/// Long enough for flash attention; narrow, so that differences are cheap.
+fn long(causal: bool) -> AttentionShape {
+    shape(1, 1, (2, if causal { 96 } else { 512 }), (1, 1))
+}
+
+#[test]
+fn gradients_of_flash_attention() {
+    for causal in [false, true] {
+        let mut options = AttentionOptions::new(1);
+        options.causal = causal;
+        gradcheck("flash attention", &inputs(&long(causal)), |_, vars| {
+            vars[0].attention(vars[1], vars[2], &options, None).0
+        });
+        if !causal {
+            continue;
+        }
+        let dropping = options.dropout(0.4);
+        gradcheck(
+            "flash attention with dropout",
+            &inputs(&long(causal)),
+            |_, vars| vars[0].attention(vars[1], vars[2], &dropping, None).0,
+        );
+    }
+    let x = [GradInput::normal(1, &[1, 100, 2])];
+    gradcheck("flash self-attention", &x, |_, vars| {
+        let x = vars[0];
+        let again = x.reshape([1, 100, 2]);
+        x.attention(again, x, &AttentionOptions::new(1).causal(), None)
+            .0
+    });
+}
+
+/// Output and gradients of self-attention of three values of 520 tokens.
+fn attention_of_kind(kind: AttentionKind, causal: bool, dropout: f64) -> [Vec<f32>; 4] {
+    let mut tape = Tape::<f32>::default();
+    let mut context = context(false);
+    context.options.attention = kind;
+    tape.begin(context);
+    let (root, inputs, y, dy) = {
+        let [q, k, v] = [1, 2, 3].map(|seed| {
+            let values = tape.pool().take_copy(&normals::<f32>(seed, 2 * 520 * 32));
+            tape.variable([2, 520, 32], values)
+        });
+        let mut options = AttentionOptions::new(4).dropout(dropout);
+        options.causal = causal;
+        let (y, _) = q.attention(k, v, &options, None);
+        let dy = tape.pool().take_copy(&normals::<f32>(4, y.shape().numel()));
+        (y.id(), [q.id(), k.id(), v.id()], y.value().to_vec(), dy)
+    };
+    tape.backward(root, dy, None);
+    let gradient = |id| tape.gradient(id).expect("a gradient").to_vec();
+    [
+        y,
+        gradient(inputs[0]),
+        gradient(inputs[1]),
+        gradient(inputs[2]),
+    ]
+}
+
+#[test]
+fn both_kinds_agree_on_long_sequences() {
+    for causal in [false, true] {
+        for dropout in [0.0, 0.3] {
+            let flash = attention_of_kind(AttentionKind::Flash, causal, dropout);
+            let standard = attention_of_kind(AttentionKind::Standard, causal, dropout);
+            for (what, (a, b)) in ["y", "dq", "dk", "dv"]
+                .iter()
+                .zip(flash.iter().zip(&standard))
+            {
+                assert!(
+                    a != b,
+                    "{what}: both kinds gave the same bits, so one of them ran twice"
+                );
+                for (&a, &b) in a.iter().zip(b) {
+                    assert!((a - b).abs() <= 2e-5, "{what}: {a} and {b}");
+                }
+            }
+        }
+    }
+}

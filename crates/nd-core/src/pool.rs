@@ -89,6 +89,12 @@ impl MemoryPool {
         Buffer::from_pool(raw, len, self.clone())
     }
 
+    /// The bytes that a buffer of `len` elements takes from the system.
+    #[must_use]
+    pub fn bytes_for<E: Element>(len: usize) -> usize {
+        size_class(byte_len::<E>(len)).1
+    }
+
     /// A buffer of `len` zeros.
     #[must_use]
     pub fn take_zeroed<E: Element>(&self, len: usize) -> Buffer<E> {

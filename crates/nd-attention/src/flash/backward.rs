@@ -10,14 +10,14 @@
 //! own. Where there are few heads, the queries of a head are dealt to several tasks like cards, so that a causal mask
 //! gives each the same work; how many depends on the shape alone. Their sums are added in the order of the tasks.
 
-use nd_core::Buffer;
 use nd_core::autograd::Accumulate;
+use nd_core::{Buffer, MemoryPool};
 use nd_simd::SimdReal;
 use nd_simd::matmul::{MatMut, MatRef, multiply};
 
 use super::forward::{for_each, turn};
 use super::mask::Visibility;
-use super::memory::take;
+use super::memory::{pieces, total};
 use super::plan::{Dims, FlashGradients, FlashPlan, LANE_GRAIN};
 use super::tile::softmax_again;
 use super::views::{HeadsMut, HeadsRef};
@@ -51,10 +51,10 @@ struct Sums<R: SimdReal> {
 }
 
 impl<R: SimdReal> Sums<R> {
-    fn zero(dims: &Dims) -> Self {
+    fn zero(pool: &MemoryPool, dims: &Dims) -> Self {
         let mut sums = Self {
-            dk: take(dims.keys * dims.head_dim),
-            dv: take(dims.keys * dims.value_dim),
+            dk: pool.take(dims.keys * dims.head_dim),
+            dv: pool.take(dims.keys * dims.value_dim),
         };
         sums.dk.fill(R::ZERO);
         sums.dv.fill(R::ZERO);
@@ -62,16 +62,22 @@ impl<R: SimdReal> Sums<R> {
     }
 }
 
+/// Into how many tasks the queries of a head of keys are divided.
+pub(super) fn parts<R: SimdReal>(plan: &FlashPlan<'_, R>, dims: &Dims) -> usize {
+    let (block_q, _) = plan.blocks(dims);
+    let blocks = dims.queries.div_ceil(block_q);
+    let heads = dims.batch * dims.kv_heads;
+    TASKS
+        .div_ceil(heads.max(1))
+        .min(MOST_PARTS)
+        .min(blocks.max(1))
+}
+
 /// All gradients.
 pub(super) fn run<R: SimdReal>(arguments: &Backward<'_, R>) {
     let dims = &arguments.dims;
     let heads = dims.batch * dims.kv_heads;
-    let (block_q, _) = arguments.plan.blocks(dims);
-    let blocks = dims.queries.div_ceil(block_q);
-    let parts = TASKS
-        .div_ceil(heads.max(1))
-        .min(MOST_PARTS)
-        .min(blocks.max(1));
+    let parts = parts(&arguments.plan, dims);
     for_each(arguments.plan.parallel, 0, heads, &|head| {
         let (b, kv) = (head / dims.kv_heads, head % dims.kv_heads);
         let sums = sum_parts(arguments, (b, kv), 0, parts, parts);
@@ -145,7 +151,7 @@ fn part<R: SimdReal>(
 ) -> Sums<R> {
     let dims = &arguments.dims;
     let (block_q, _) = arguments.plan.blocks(dims);
-    let mut sums = Sums::zero(dims);
+    let mut sums = Sums::zero(arguments.plan.pool, dims);
     for h in kv * dims.group()..(kv + 1) * dims.group() {
         for first in (start * block_q..dims.queries).step_by(parts * block_q) {
             let count = block_q.min(dims.queries - first);
@@ -178,30 +184,15 @@ fn query_block<R: SimdReal>(
     let (_, block_k) = plan.blocks(dims);
     let (d, dv) = (dims.head_dim, dims.value_dim);
     let width = count.next_multiple_of(LANE_GRAIN);
-    let mut queries = take::<R>(d * width);
-    turn(
-        level,
-        q,
-        (b, h),
-        first,
-        count,
-        plan.scale,
-        &mut queries,
-        width,
-    );
-    let mut gradients = take::<R>(dv * width);
-    turn(
-        level,
-        dy,
-        (b, h),
-        first,
-        count,
-        R::ONE,
-        &mut gradients,
-        width,
-    );
-    let mut stats = take::<R>(2 * width);
-    let (log_sums, delta) = stats.split_at_mut(width);
+    let lengths = plan.backward_memory(dims);
+    let mut memory = plan.pool.take::<R>(total(&lengths));
+    let [queries, gradients, stats, scores, dscores, dq, factors] = pieces(&mut memory, lengths);
+    let queries = &mut queries[..d * width];
+    let gradients = &mut gradients[..dv * width];
+    let dq = &mut dq[..count * d];
+    turn(level, q, (b, h), first, count, plan.scale, queries, width);
+    turn(level, dy, (b, h), first, count, R::ONE, gradients, width);
+    let (log_sums, delta) = stats[..2 * width].split_at_mut(width);
     let logs = &lse[(b * dims.heads + h) * dims.queries + first..][..count];
     for (to, &log) in log_sums.iter_mut().zip(logs) {
         // A query that sees nothing has probabilities exp(-inf - inf) = 0.
@@ -217,15 +208,6 @@ fn query_block<R: SimdReal>(
         *delta = R::from_f64(nd_simd::reduce::dot(level, y, dy));
     }
     delta[count..].fill(R::ZERO);
-    let mut scores = take::<R>(block_k * width);
-    let mut dscores = take::<R>(block_k * width);
-    let mut dq = take::<R>(count * d);
-    let dropped = if plan.dropout.is_some() {
-        block_k * width
-    } else {
-        0
-    };
-    let mut factors = take::<R>(dropped);
     let mut empty = true;
     let (start, end) = visibility.keys_of(b, first, count);
     let mut key = start;
@@ -237,14 +219,15 @@ fn query_block<R: SimdReal>(
         }
         let scores = &mut scores[..keys.1 * width];
         let dscores = &mut dscores[..keys.1 * width];
-        let factors = &mut factors[..dropped.min(keys.1 * width)];
+        let dropped = factors.len().min(keys.1 * width);
+        let factors = &mut factors[..dropped];
         let (k_block, v_block) = (
             k.block(b, kv, keys.0, keys.1),
             v.block(b, kv, keys.0, keys.1),
         );
         let (qt, dyt) = (
-            MatRef::row_major(&queries, d, width),
-            MatRef::row_major(&gradients, dv, width),
+            MatRef::row_major(queries, d, width),
+            MatRef::row_major(gradients, dv, width),
         );
         multiply(
             level,
@@ -290,7 +273,7 @@ fn query_block<R: SimdReal>(
         }
         if to.dq.is_some() {
             let beta = if empty { R::ZERO } else { R::ONE };
-            let sum = MatMut::row_major(&mut dq, count, d);
+            let sum = MatMut::row_major(dq, count, d);
             multiply(level, plan.scale, dscores.t(), k_block, beta, sum);
         }
         empty = false;

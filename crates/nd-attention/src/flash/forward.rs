@@ -6,7 +6,7 @@ use nd_simd::permute::transpose_block;
 use nd_simd::{Isa, Kernel, SimdReal, dispatch};
 
 use super::mask::Visibility;
-use super::memory::take;
+use super::memory::{pieces, total};
 use super::plan::{Dims, FlashPlan};
 use super::tile::{Running, online_softmax, scale_rows};
 use super::views::{HeadsMut, HeadsRef};
@@ -103,29 +103,17 @@ fn query_block<R: SimdReal>(
     let kv = h / dims.group();
     let width = count.next_multiple_of(super::plan::LANE_GRAIN);
     let lowest = R::from_f64(f64::NEG_INFINITY);
-    let mut queries = take::<R>(d * width);
-    turn(
-        level,
-        q,
-        (b, h),
-        first,
-        count,
-        plan.scale,
-        &mut queries,
-        width,
-    );
-    let mut tile = take::<R>(block_k * width);
-    let mut out = take::<R>(count * dv);
-    let mut stats = take::<R>(3 * width);
+    let lengths = plan.forward_memory(dims);
+    let mut memory = plan.pool.take::<R>(total(&lengths));
+    let [queries, tile, out, stats, factors] = pieces(&mut memory, lengths);
+    let queries = &mut queries[..d * width];
+    let out = &mut out[..count * dv];
+    turn(level, q, (b, h), first, count, plan.scale, queries, width);
     let (largest, rest) = stats.split_at_mut(width);
-    let (sum, factor) = rest.split_at_mut(width);
+    let (sum, rest) = rest.split_at_mut(width);
+    let factor = &mut rest[..width];
     largest.fill(lowest);
     sum.fill(R::ZERO);
-    let mut factors = take::<R>(if plan.dropout.is_some() {
-        block_k * width
-    } else {
-        0
-    });
     let mut empty = true;
     let (start, end) = visibility.keys_of(b, first, count);
     let mut key = start;
@@ -140,7 +128,7 @@ fn query_block<R: SimdReal>(
             level,
             R::ONE,
             k.block(b, kv, keys.0, keys.1),
-            MatRef::row_major(&queries, d, width),
+            MatRef::row_major(queries, d, width),
             R::ZERO,
             MatMut::row_major(tile, keys.1, width),
         );
@@ -151,7 +139,7 @@ fn query_block<R: SimdReal>(
             factor: &mut *factor,
         };
         if online_softmax(level, tile, width, running) && !empty {
-            scale_rows(level, &mut out, dv, &factor[..count]);
+            scale_rows(level, out, dv, &factor[..count]);
         }
         if plan.dropout.is_some() {
             let factors = &mut factors[..keys.1 * width];
@@ -166,7 +154,7 @@ fn query_block<R: SimdReal>(
             MatRef::strided(tile, count, keys.1, 1, width),
             v.block(b, kv, keys.0, keys.1),
             if empty { R::ZERO } else { R::ONE },
-            MatMut::row_major(&mut out, count, dv),
+            MatMut::row_major(out, count, dv),
         );
         empty = false;
     }

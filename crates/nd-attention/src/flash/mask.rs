@@ -238,7 +238,7 @@ mod tests {
     /// Every score that a block hides, and no other, is hidden by the definitions of the masks.
     #[test]
     fn blocks_hide_what_the_definitions_hide() {
-        let kept = |i: usize, j: usize| (i / 3 + j / 4) % 2 == 0;
+        let kept = |i: usize, j: usize| (i / 3 + j / 4).is_multiple_of(2);
         let (queries, keys) = (11, 14);
         let grid: Vec<bool> = (0..4 * 4).map(|at| kept(at / 4 * 3, at % 4 * 4)).collect();
         let windows = [

@@ -1,11 +1,23 @@
-//! Working memory of a task, given back when the task ends, so that the next one finds it.
+//! Working memory of a task: one buffer from the caller's pool, cut into pieces.
 
-use std::sync::LazyLock;
+use nd_core::Real;
 
-use nd_core::{Buffer, MemoryPool, Real};
+/// Elements that a piece is rounded up to: a cache line of f32.
+const GRAIN: usize = 16;
 
-/// A buffer with any contents.
-pub(super) fn take<R: Real>(len: usize) -> Buffer<R> {
-    static POOL: LazyLock<MemoryPool> = LazyLock::new(MemoryPool::new);
-    POOL.take(len)
+/// How many elements pieces of these lengths take together.
+pub(super) fn total(lengths: &[usize]) -> usize {
+    lengths.iter().map(|len| len.next_multiple_of(GRAIN)).sum()
+}
+
+/// The pieces of a buffer of [`total`] elements.
+pub(super) fn pieces<R: Real, const N: usize>(
+    mut buffer: &mut [R],
+    lengths: [usize; N],
+) -> [&mut [R]; N] {
+    lengths.map(|len| {
+        let (piece, rest) = std::mem::take(&mut buffer).split_at_mut(len.next_multiple_of(GRAIN));
+        buffer = rest;
+        &mut piece[..len]
+    })
 }

@@ -17,14 +17,17 @@
 //!
 //! Known weakness: very short sequences are nothing but edges; standard attention serves those.
 
+mod attention;
 mod backward;
 mod forward;
 mod mask;
 mod memory;
+pub(crate) mod op;
 mod plan;
 mod tile;
 mod views;
 
+pub use attention::{AttentionDimension, FlashAttention, FlashAttentionConfig, FlashForward};
 pub use mask::{BlockMask, Causal, Mask, Window};
 pub use plan::{Bias, FlashGradients, FlashPlan};
 pub use views::{HeadLayout, HeadsMut, HeadsRef};

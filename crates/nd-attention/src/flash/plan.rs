@@ -2,8 +2,8 @@
 
 use std::any::Any;
 
-use nd_core::SimdLevel;
 use nd_core::autograd::Accumulate;
+use nd_core::{MemoryPool, SimdLevel};
 use nd_simd::SimdReal;
 
 use super::backward::Backward;
@@ -63,6 +63,8 @@ pub struct FlashPlan<'a, R> {
     pub bias: Option<Bias<'a, R>>,
     /// Dropout of probabilities.
     pub dropout: Option<Dropout>,
+    /// Where working memory comes from, and goes back to.
+    pub pool: &'a MemoryPool,
     /// Queries of a block; zero chooses.
     pub block_q: usize,
     /// Keys of a block; zero chooses.
@@ -123,8 +125,11 @@ impl<R: SimdReal> FlashPlan<'_, R> {
                 && vl.heads == kl.heads
                 && vl.tokens == kl.tokens
                 && kl.channels == ql.channels,
-            "attention of q {ql:?}, k {kl:?}, v {vl:?}: expected q [B, H, N_q, d], k [B, H_kv, N_k, d], \
-             v [B, H_kv, N_k, d_v]"
+            "attention of q {:?}, k {:?}, v {:?}: expected q [B, H, N_q, d], k [B, H_kv, N_k, d], \
+             v [B, H_kv, N_k, d_v]",
+            ql.shape(),
+            kl.shape(),
+            vl.shape()
         );
         assert!(
             kl.heads > 0 && ql.heads.is_multiple_of(kl.heads),
@@ -194,6 +199,29 @@ impl<R: SimdReal> FlashPlan<'_, R> {
         )
     }
 
+    /// The pieces of a forward task's memory: queries, tile, output, statistics, dropout.
+    pub(super) fn forward_memory(&self, dims: &Dims) -> [usize; 5] {
+        let (q, k) = self.blocks(dims);
+        let dropped = if self.dropout.is_some() { k * q } else { 0 };
+        [dims.head_dim * q, k * q, q * dims.value_dim, 3 * q, dropped]
+    }
+
+    /// The pieces of a backward task's memory: queries, gradients of the output, statistics, two tiles, gradient of the queries,
+    /// dropout.
+    pub(super) fn backward_memory(&self, dims: &Dims) -> [usize; 7] {
+        let (q, k) = self.blocks(dims);
+        let dropped = if self.dropout.is_some() { k * q } else { 0 };
+        [
+            dims.head_dim * q,
+            dims.value_dim * q,
+            2 * q,
+            k * q,
+            k * q,
+            q * dims.head_dim,
+            dropped,
+        ]
+    }
+
     /// `output = softmax(scale q k^T + bias) v`, and the logarithm of each softmax's sum, `lse [B, H, N_q]`; `-inf` for a query
     /// that sees nothing, whose output is zero.
     ///
@@ -211,9 +239,9 @@ impl<R: SimdReal> FlashPlan<'_, R> {
         let dims = self.dims(&q, &k, &v);
         let ol = output.layout();
         assert!(
-            [ol.batch, ol.heads, ol.tokens, ol.channels]
-                == [dims.batch, dims.heads, dims.queries, dims.value_dim],
-            "the output {ol:?} of an attention of {dims:?}"
+            ol.shape() == [dims.batch, dims.heads, dims.queries, dims.value_dim],
+            "the output {:?} of an attention of {dims:?}",
+            ol.shape()
         );
         assert_eq!(
             lse.len(),
@@ -243,9 +271,9 @@ impl<R: SimdReal> FlashPlan<'_, R> {
         let dims = self.dims(&q, &k, &v);
         for (name, layout) in [("output", output.layout()), ("gradient", dy.layout())] {
             assert!(
-                [layout.batch, layout.heads, layout.tokens, layout.channels]
-                    == [dims.batch, dims.heads, dims.queries, dims.value_dim],
-                "the {name} {layout:?} of an attention of {dims:?}"
+                layout.shape() == [dims.batch, dims.heads, dims.queries, dims.value_dim],
+                "the {name} {:?} of an attention of {dims:?}",
+                layout.shape()
             );
         }
         for (name, gradient, of) in [
@@ -256,9 +284,10 @@ impl<R: SimdReal> FlashPlan<'_, R> {
             if let Some((gradient, _)) = gradient {
                 let layout = gradient.layout();
                 assert!(
-                    [layout.batch, layout.heads, layout.tokens, layout.channels]
-                        == [of.batch, of.heads, of.tokens, of.channels],
-                    "{name} {layout:?} is the gradient of {of:?}"
+                    layout.shape() == of.shape(),
+                    "{name} {:?} is the gradient of {:?}",
+                    layout.shape(),
+                    of.shape()
                 );
             }
         }

@@ -47,6 +47,12 @@ impl HeadLayout {
         }
     }
 
+    /// `[B, H, N, channels]`
+    #[must_use]
+    pub fn shape(&self) -> [usize; 4] {
+        [self.batch, self.heads, self.tokens, self.channels]
+    }
+
     /// How many tokens there are in all.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -90,7 +96,7 @@ impl HeadLayout {
                 if stride < reach {
                     return false;
                 }
-                reach = (count - 1) * stride + reach;
+                reach += (count - 1) * stride;
             }
         }
         true
