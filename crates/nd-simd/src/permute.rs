@@ -7,11 +7,11 @@
 //! Known weakness: rows that lie a multiple of 4 KiB apart share a few places of the caches; such transposes run at a fraction
 //! of the speed of others.
 
-#[cfg(target_arch = "x86_64")]
 mod array;
 
 pub use array::{permuted, to_standard};
 
+#[cfg(target_arch = "x86_64")]
 use nd_core::DType;
 use nd_core::autograd::Accumulate;
 
