@@ -3,7 +3,7 @@
 use nd_parallel::NotFinite;
 
 /// Why a training step was not taken; parameters and state are as before.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StepError {
     /// The loss is infinite or NaN.
@@ -29,6 +29,8 @@ pub enum StepError {
         parameter: String,
     },
 }
+
+nd_core::debug_as_display!(StepError);
 
 impl StepError {
     pub(crate) fn loss(step: u64, found: &NotFinite) -> Self {

@@ -2,8 +2,36 @@
 
 use crate::options::SimdLevel;
 
+/// Gives error types a `Debug` that is their `Display` text.
+///
+/// A `main` that returns `Result<(), Box<dyn Error>>` prints an error with `Debug`, and so does `unwrap`: the sentence that
+/// helps must stand there, not the fields of the enum. Every error of this workspace goes through this macro.
+///
+/// ```
+/// #[derive(thiserror::Error)]
+/// #[error("expected {expected}, found {found}")]
+/// struct WrongSize { expected: usize, found: usize }
+///
+/// nd_core::debug_as_display!(WrongSize);
+///
+/// let error = WrongSize { expected: 3, found: 4 };
+/// assert_eq!(format!("{error:?}"), "expected 3, found 4");
+/// ```
+#[macro_export]
+macro_rules! debug_as_display {
+    ($($error:ty),+ $(,)?) => {$(
+        impl ::std::fmt::Debug for $error {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                ::std::fmt::Display::fmt(self, f)
+            }
+        }
+    )+};
+}
+
+debug_as_display!(CoreError);
+
 /// An error of `nd-core`.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CoreError {
     /// No SIMD level has this name.
@@ -27,6 +55,16 @@ pub enum CoreError {
         "a run needs at least one thread, found threads = 0: give a positive number, or none for all cores"
     )]
     ZeroThreads,
+    /// More threads than any machine has use for.
+    #[error(
+        "a run may have up to {most} threads, found threads = {wanted}: give a smaller number, or none for all cores"
+    )]
+    TooManyThreads {
+        /// How many were asked for.
+        wanted: usize,
+        /// How many there may be.
+        most: usize,
+    },
     /// The operating system gave no threads.
     #[error("could not start {wanted} worker threads: {reason}; ask for fewer threads")]
     ThreadPool {

@@ -70,7 +70,7 @@ impl fmt::Display for Location {
 }
 
 /// What can be wrong with a file, a panel or its options.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum DataError {
     /// The file cannot be opened or read.
@@ -414,6 +414,8 @@ pub enum DataError {
         reason: String,
     },
 }
+
+nd_core::debug_as_display!(DataError);
 
 fn series_suffix(series: &Option<String>) -> String {
     series

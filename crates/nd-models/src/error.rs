@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// Why a model could not be built, trained, saved or read.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelError {
     /// A name that is not in the table of models.
@@ -114,6 +114,8 @@ pub enum ModelError {
         horizon: usize,
     },
 }
+
+nd_core::debug_as_display!(ModelError);
 
 impl ModelError {
     /// A setting that cannot be.

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// Why a checkpoint could not be written or read.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckpointError {
     /// The operating system refused something.
@@ -44,6 +44,8 @@ pub enum CheckpointError {
         fault: Fault,
     },
 }
+
+nd_core::debug_as_display!(CheckpointError, Fault);
 
 impl CheckpointError {
     pub(super) fn io(path: &Path, action: &'static str, source: io::Error) -> Self {
@@ -84,7 +86,7 @@ impl CheckpointError {
 }
 
 /// What is wrong with the contents of a checkpoint, and where.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fault {
     /// Not even the length of the header is there.
