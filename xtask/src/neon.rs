@@ -143,7 +143,9 @@ fn how_to_install(tools: &[&str], has_compiler: bool) -> String {
 fn test(toolchain: &Toolchain, short: bool) -> Result<(), String> {
     let start = Instant::now();
     // First the question that all else hangs on.
-    let mut ask = cross(toolchain, &["-p", "nd-simd", "--test", "required_isa"]);
+    let question = ["-p", "nd-simd", "--test", "required_isa"];
+    run(cross(toolchain, &question).arg("--no-run"))?;
+    let mut ask = cross(toolchain, &question);
     ask.args(["--", "--nocapture"]);
     let said = ask
         .stdout(Stdio::inherit())
@@ -195,6 +197,9 @@ fn cross(toolchain: &Toolchain, suite: &[&str]) -> Command {
         // Of its own, so that two compilers do not build each other's files anew.
         .env("CARGO_TARGET_DIR", target_folder().join("neon"))
         .env("CARGO_INCREMENTAL", "0")
+        // Debug information would only cost time; a panic names its line without.
+        .env("CARGO_PROFILE_DEV_DEBUG", "false")
+        .env("CARGO_PROFILE_TEST_DEBUG", "false")
         .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", LINKER)
         .env(
             "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER",
