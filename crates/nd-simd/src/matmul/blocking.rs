@@ -13,7 +13,7 @@
 //! In a stack of small products, the same block of sixteen products is one call of the micro-kernel: the choice of the
 //! block, its mask and the call would otherwise cost more than the arithmetic.
 
-use super::gemv::dot_rows;
+use super::gemv::{dot_rows, row_times_matrix};
 use super::kernel::{Block, Finish, Output, Store, block_rows, block_vecs, run};
 use super::pack::{K_BLOCK, Panel, pack_panel};
 use crate::dispatch::{Isa, Kernel, SimdLevel, dispatch, instance};
@@ -252,7 +252,8 @@ impl<R: SimdReal> Kernel for InPlace<'_, R> {
     #[inline(always)]
     fn run<S: Isa>(self, simd: S) {
         let batch = self.0;
-        if !matches!(S::LEVEL, SimdLevel::Scalar) && !batch.problem.is_gemv() {
+        let by_blocks = !batch.problem.is_gemv() && !batch.problem.is_row_times_matrix();
+        if !matches!(S::LEVEL, SimdLevel::Scalar) && by_blocks {
             // SAFETY: `execute` promises valid operands at each step, and that no panel is needed.
             return unsafe { blocked(simd, batch, std::ptr::null_mut()) };
         }
@@ -262,8 +263,10 @@ impl<R: SimdReal> Kernel for InPlace<'_, R> {
             unsafe {
                 if matches!(S::LEVEL, SimdLevel::Scalar) {
                     textbook(&problem);
-                } else {
+                } else if problem.is_gemv() {
                     dot_rows(simd, &problem);
+                } else {
+                    row_times_matrix(simd, &problem);
                 }
             }
             problem.a = problem.a.wrapping_add(batch.a_step);
