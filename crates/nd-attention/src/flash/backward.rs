@@ -205,7 +205,7 @@ fn query_block<R: SimdReal>(
     log_sums[count..].fill(R::from_f64(f64::INFINITY));
     for (i, delta) in delta[..count].iter_mut().enumerate() {
         let (y, dy) = (output.row(b, h, first + i), dy.row(b, h, first + i));
-        *delta = R::from_f64(nd_simd::reduce::dot(level, y, dy));
+        *delta = R::from_f64(nd_simd::reduce::dot_slice(level, y, dy));
     }
     delta[count..].fill(R::ZERO);
     let mut empty = true;
