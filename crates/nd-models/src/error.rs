@@ -26,6 +26,68 @@ pub enum ModelError {
         /// What it must be, and what to change.
         expected: String,
     },
+    /// Settings that are fine one by one, but together describe a network of too many values.
+    #[error(
+        "{model}: input_size {input_size}, horizon {horizon} and the other settings make a network of {found} values, \
+         more than {limit}: make one of them smaller"
+    )]
+    TooLarge {
+        /// The model.
+        model: &'static str,
+        /// Time steps that it sees.
+        input_size: usize,
+        /// Time steps to forecast.
+        horizon: usize,
+        /// Values that it would have.
+        found: usize,
+        /// The most it can have.
+        limit: usize,
+    },
+    /// A loss that is not of this library is needed, and was not given.
+    #[error(
+        "the loss {loss} is not one of this library: give it with Forecaster::with_loss, or to a saved model with \
+         Fitted::load_with_loss"
+    )]
+    LossNeeded {
+        /// Its name.
+        loss: String,
+    },
+    /// Another loss was given than the one that the configuration names.
+    #[error(
+        "the model is trained with the loss {expected}, but was given {found}: give it that one"
+    )]
+    OtherLoss {
+        /// The name in the configuration.
+        expected: String,
+        /// The name of the loss that was given.
+        found: String,
+    },
+    /// Data of another frequency than those that the model was trained on.
+    #[error(
+        "the model was trained on data of frequency {expected}, but the panel has frequency {found}: give it a panel of \
+         frequency {expected}, or train a model on this one"
+    )]
+    OtherFrequency {
+        /// The frequency of the training data.
+        expected: nd_data::Frequency,
+        /// The frequency of the panel.
+        found: nd_data::Frequency,
+    },
+    /// A back test over more rows than the data have.
+    #[error(
+        "test_size is {found}, but the longest series, `{series}`, has {rows} rows: at most {largest} of them can be \
+         forecast from the ones before"
+    )]
+    TestSize {
+        /// What was asked for.
+        found: usize,
+        /// The longest series.
+        series: String,
+        /// Its rows.
+        rows: usize,
+        /// The largest test size.
+        largest: usize,
+    },
     /// Data without a single window to learn from.
     #[error(
         "the data have no window of {} inputs and {} targets with an observed value on both sides: give longer series, \

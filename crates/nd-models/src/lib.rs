@@ -6,6 +6,7 @@ pub mod checkpoint;
 pub mod error;
 pub mod forecast;
 pub mod forecaster;
+pub mod limits;
 pub mod loss;
 pub mod models;
 pub mod nn;

@@ -211,6 +211,14 @@ impl ModelConfig {
         found.expect("every model has an entry")
     }
 
+    /// Values that are computed while the network is built; known without building it.
+    pub(crate) fn table_values(&self, dims: &ModelDims) -> usize {
+        match self {
+            Self::Nbeats(config) => config.table_values(dims),
+            _ => 0,
+        }
+    }
+
     /// The network, for given sizes of data and loss.
     ///
     /// # Errors

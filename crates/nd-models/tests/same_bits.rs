@@ -91,7 +91,7 @@ fn a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one() {
         let hooks = FitHooks {
             progress: Some(&mut stop_at_seven),
             checkpoint: Some((&path, 100)),
-            resume: None,
+            ..FitHooks::default()
         };
         forecaster
             .fit_with(&panel, hooks)

@@ -272,6 +272,32 @@ impl Frequency {
         matches!(self.unit, FrequencyUnit::Integer)
     }
 
+    /// Whether one step is as long as one of another frequency, wherever in a week, month or year it falls: `MS` and `ME`, `W-SUN` and
+    /// `W-MON`, `24h` and `D`, `3MS` and `QS`.
+    ///
+    /// ```
+    /// use nd_data::Frequency;
+    /// let monthly: Frequency = "ME".parse()?;
+    /// assert!(monthly.same_step(&Frequency::MONTH_START));
+    /// assert!(!monthly.same_step(&Frequency::DAY));
+    /// # Ok::<(), nd_data::DataError>(())
+    /// ```
+    #[must_use]
+    pub fn same_step(&self, other: &Self) -> bool {
+        // A kind of step, and how many of it: numbers, microseconds, business days, months.
+        let length = |frequency: &Self| {
+            let count = i128::from(frequency.count.get());
+            match frequency.rule() {
+                Rule::Fixed(_) if frequency.is_integer() => (0, count),
+                Rule::Fixed(micros) => (1, count * i128::from(micros)),
+                Rule::Weekly(_) => (1, count * i128::from(7 * MICROS_PER_DAY)),
+                Rule::Business => (2, count),
+                Rule::Monthly { period, .. } => (3, count * i128::from(period)),
+            }
+        };
+        length(self) == length(other)
+    }
+
     fn rule(&self) -> Rule {
         use FrequencyUnit as U;
         match self.unit {

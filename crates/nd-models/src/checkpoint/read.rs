@@ -79,6 +79,14 @@ impl RawCheckpoint {
         &self.config
     }
 
+    /// How many numbers the parameters have in the file, whatever network they belong to.
+    #[must_use]
+    pub fn parameter_values(&self) -> usize {
+        let parameters = self.tensors.iter().filter(|t| t.name.starts_with(PARAMS));
+        // The tensors fill the file without overlap, so the sum is below its length.
+        parameters.map(|tensor| tensor.shape.numel()).sum()
+    }
+
     /// Whether training can be resumed from here.
     #[must_use]
     pub fn has_state(&self) -> bool {

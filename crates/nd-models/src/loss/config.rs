@@ -10,6 +10,7 @@ use super::masked::{MaskedLoss, Term};
 use super::quantiles::Quantiles;
 use super::tukey::NeuralForecastTukey;
 use crate::error::ModelError;
+use crate::limits::{MAX_WAVE_HORIZON, require_at_most};
 
 /// A loss and the weights of the steps of the horizon.
 ///
@@ -124,6 +125,12 @@ pub enum LossKind {
         #[serde(default = "half")]
         alpha: f64,
     },
+    /// A loss that is not of this library, by its name; [`Forecaster::with_loss`](crate::Forecaster::with_loss) sets it.
+    #[serde(rename = "custom")]
+    Custom {
+        /// What its [`Loss::name`] returns.
+        loss: String,
+    },
 }
 
 fn one() -> f64 {
@@ -178,10 +185,11 @@ impl LossKind {
             Self::HuberQuantile { .. } => "HuberQLoss",
             Self::HuberMultiQuantile { .. } => "HuberMQLoss",
             Self::FreDf { .. } => "FreDF",
+            Self::Custom { .. } => "custom",
         }
     }
 
-    /// Suffixes of the forecast columns, one for each output of a time step.
+    /// Suffixes of the forecast columns, one for each output of a time step; those of a custom loss only it knows.
     #[must_use]
     pub fn output_names(&self) -> Vec<String> {
         match self {
@@ -199,7 +207,8 @@ impl LossConfig {
     /// The loss, for windows of a horizon.
     ///
     /// # Errors
-    /// A parameter is outside its range, or there is not one finite weight of at least zero for each step of the horizon.
+    /// A parameter is outside its range, there is not one finite weight of at least zero for each step of the horizon, or the
+    /// loss is not of this library.
     pub fn build<R: SimdReal>(&self, horizon: usize) -> Result<Box<dyn Loss<R>>, ModelError> {
         let name = self.kind.name();
         self.validate(horizon)?;
@@ -226,6 +235,9 @@ impl LossConfig {
             &LossKind::NeuralForecastTukey { c, normalize } => {
                 return Ok(Box::new(NeuralForecastTukey { c, normalize }));
             }
+            LossKind::Custom { loss } => {
+                return Err(ModelError::LossNeeded { loss: loss.clone() });
+            }
             &LossKind::FreDf { alpha } => {
                 let time = MaskedLoss::new(
                     name,
@@ -245,7 +257,8 @@ impl LossConfig {
         )))
     }
 
-    fn validate(&self, horizon: usize) -> Result<(), ModelError> {
+    /// Checks the parameters, before anything is computed from them.
+    pub(crate) fn validate(&self, horizon: usize) -> Result<(), ModelError> {
         let name = self.kind.name();
         let positive = |field, found: f64| {
             if found > 0.0 && found.is_finite() {
@@ -300,7 +313,17 @@ impl LossConfig {
                 quantiles.validate(name)?;
                 positive("delta", *delta)?;
             }
-            &LossKind::FreDf { alpha } => share("alpha", alpha, true)?,
+            &LossKind::FreDf { alpha } => {
+                share("alpha", alpha, true)?;
+                require_at_most(name, "the horizon", horizon, MAX_WAVE_HORIZON)?;
+            }
+            LossKind::Custom { .. } => {
+                if !self.horizon_weight.is_empty() {
+                    let expected = "a loss of your own weighs the steps itself: leave it empty";
+                    let found = &self.horizon_weight;
+                    return Err(ModelError::config(name, "horizon_weight", found, expected));
+                }
+            }
         }
         let weights = &self.horizon_weight;
         let usable =
@@ -368,5 +391,15 @@ mod tests {
         refused(LossKind::Mase { seasonality: 0 }, &[], "at least 1");
         refused(LossKind::multi_quantile(&[]), &[], "quantiles");
         refused(LossKind::multi_quantile(&[100.0]), &[], "quantiles");
+        let many: Vec<f64> = (1..2000).map(|i| f64::from(i) / 20.0).collect();
+        refused(LossKind::multi_quantile(&many), &[], "at most 1024");
+        let own = LossKind::Custom {
+            loss: "LogCosh".into(),
+        };
+        refused(own.clone(), &[], "LogCosh is not one of this library");
+        refused(own, &[1.0, 1.0], "weighs the steps itself");
+        let waves = LossConfig::from(LossKind::FreDf { alpha: 0.5 });
+        let error = waves.build::<f32>(1 << 20).err().expect("too long");
+        assert!(error.to_string().contains("at most 4096"), "{error}");
     }
 }

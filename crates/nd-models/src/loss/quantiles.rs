@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::ModelError;
+use crate::limits::{MAX_COUNT, require_at_most};
 
 /// Quantiles of the forecast.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -75,6 +76,8 @@ impl Quantiles {
     }
 
     pub(crate) fn validate(&self, loss: &'static str) -> Result<(), ModelError> {
+        let (Self::Level(list) | Self::Quantiles(list)) = self;
+        require_at_most(loss, "the number of quantiles", list.len(), MAX_COUNT)?;
         let (list, fits) = match self {
             Self::Level(levels) => (
                 levels,

@@ -6,6 +6,7 @@ use nd_simd::activations::Activation;
 use nd_simd::ops::prelude::DropoutExt;
 
 use crate::error::ModelError;
+use crate::limits::{MAX_COUNT, MAX_SIZE};
 use crate::nn::{ActivationName, Linear};
 
 /// A linear layer without activation, hidden layers, and the linear layer to theta.
@@ -18,8 +19,36 @@ pub(super) struct BlockMlp {
     dropout: f64,
 }
 
-/// Checks that each layer takes what the one before it gives.
-pub(super) fn validate_units(model: &'static str, units: &[[usize; 2]]) -> Result<(), ModelError> {
+/// Checks that there is a block, that blocks and layers can be counted, and that each layer takes what the one before it gives.
+pub(super) fn validate_blocks(
+    model: &'static str,
+    n_blocks: &[usize],
+    units: &[[usize; 2]],
+) -> Result<(), ModelError> {
+    let blocks = n_blocks
+        .iter()
+        .fold(0, |sum: usize, &n| sum.saturating_add(n));
+    if blocks == 0 {
+        return Err(ModelError::config(
+            model,
+            "n_blocks",
+            n_blocks,
+            "there must be a block",
+        ));
+    }
+    // Beside the hidden layers, a block has one before and one behind them.
+    let layers = blocks.saturating_mul(units.len().saturating_add(2));
+    if layers > MAX_COUNT {
+        let expected = format!(
+            "with {} entries of mlp_units that makes {layers} layers: there can be at most {MAX_COUNT}",
+            units.len()
+        );
+        return Err(ModelError::config(model, "n_blocks", n_blocks, expected));
+    }
+    if units.as_flattened().iter().any(|&size| size > MAX_SIZE) {
+        let expected = format!("an entry can be at most {MAX_SIZE}");
+        return Err(ModelError::config(model, "mlp_units", units, expected));
+    }
     let fits = units.windows(2).all(|pair| pair[0][1] == pair[1][0]);
     if units.is_empty() || !fits || units.as_flattened().contains(&0) {
         return Err(ModelError::config(

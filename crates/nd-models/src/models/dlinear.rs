@@ -13,6 +13,7 @@ use nd_simd::ops::prelude::{ArithmeticExt, LinearExt};
 use serde::{Deserialize, Serialize};
 
 use crate::error::ModelError;
+use crate::limits::{MAX_SIZE, require_at_most, require_layout};
 use crate::nn::{Linear, ModelDims, decomposition_weight};
 
 /// What a [`DLinear`] can be told.
@@ -45,12 +46,14 @@ impl DLinear {
     /// A network for the given sizes.
     ///
     /// # Errors
-    /// A size is zero, there are exogenous variables, or the window of the average is even.
+    /// A size is zero, there are exogenous variables, the window of the average is even, or something is beyond the
+    /// [limits](crate::limits).
     pub fn new(config: &DLinearConfig, dims: &ModelDims) -> Result<Self, ModelError> {
         const MODEL: &str = "DLinear";
         dims.validate(MODEL)?;
         dims.refuse_exogenous(MODEL)?;
         let window = config.moving_avg_window;
+        require_at_most(MODEL, "moving_avg_window", window, MAX_SIZE)?;
         if window.is_multiple_of(2) {
             return Err(ModelError::config(
                 MODEL,
@@ -62,9 +65,11 @@ impl DLinear {
         let mut b = ParamsBuilder::new();
         let trend = Linear::new(&mut b, "linear_trend", dims.input_size, dims.outputs());
         let season = Linear::new(&mut b, "linear_season", dims.input_size, dims.outputs());
+        let layout = b.build();
+        require_layout(MODEL, dims, &layout)?;
         Ok(Self {
             dims: *dims,
-            layout: b.build(),
+            layout,
             trend,
             season,
             window,

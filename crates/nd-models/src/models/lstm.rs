@@ -18,6 +18,7 @@ use nd_simd::ops::prelude::{PermuteExt, SliceExt};
 use serde::{Deserialize, Serialize};
 
 use crate::error::ModelError;
+use crate::limits::{MAX_COUNT, MAX_SIZE, require_layout, require_size};
 use crate::nn::{
     ActivationName, Linear, LstmLayer, ModelDims, append_future, mix_steps, sequence_inputs,
     step_dropout,
@@ -76,17 +77,17 @@ impl Lstm {
     /// A network for the given sizes.
     ///
     /// # Errors
-    /// A size or a number of layers is zero, or a probability of dropping is not one.
+    /// A size or a number of layers is zero or beyond the [limits](crate::limits), or a probability of dropping is not one.
     pub fn new(config: &LstmConfig, dims: &ModelDims) -> Result<Self, ModelError> {
         const MODEL: &str = "LSTM";
         dims.validate(MODEL)?;
-        for (field, found) in [
-            ("encoder_n_layers", config.encoder_n_layers),
-            ("encoder_hidden_size", config.encoder_hidden_size),
-            ("decoder_hidden_size", config.decoder_hidden_size),
-            ("decoder_layers", config.decoder_layers),
+        for (field, found, limit) in [
+            ("encoder_n_layers", config.encoder_n_layers, MAX_COUNT),
+            ("encoder_hidden_size", config.encoder_hidden_size, MAX_SIZE),
+            ("decoder_hidden_size", config.decoder_hidden_size, MAX_SIZE),
+            ("decoder_layers", config.decoder_layers, MAX_COUNT),
         ] {
-            ModelError::require_positive(MODEL, field, found)?;
+            require_size(MODEL, field, found, limit)?;
         }
         ModelError::require_dropout(MODEL, "encoder_dropout", config.encoder_dropout)?;
         if config.recurrent {
@@ -129,9 +130,11 @@ impl Lstm {
         }
         let upsample = (dims.horizon > dims.input_size)
             .then(|| Linear::new(&mut b, "upsample_sequence", dims.input_size, dims.horizon));
+        let layout = b.build();
+        require_layout(MODEL, dims, &layout)?;
         Ok(Self {
             dims: *dims,
-            layout: b.build(),
+            layout,
             encoder,
             encoder_dropout: config.encoder_dropout,
             upsample,

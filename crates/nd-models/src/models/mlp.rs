@@ -9,6 +9,7 @@ use nd_simd::activations::Activation;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ModelError;
+use crate::limits::{MAX_COUNT, MAX_SIZE, require_layout, require_size};
 use crate::nn::{Linear, ModelDims, flat_windows};
 
 /// What an [`Mlp`] can be told.
@@ -43,7 +44,7 @@ impl Mlp {
     /// A network for the given sizes.
     ///
     /// # Errors
-    /// A size or a number of layers is zero.
+    /// A size or a number of layers is zero or beyond the [limits](crate::limits).
     pub fn new(config: &MlpConfig, dims: &ModelDims) -> Result<Self, ModelError> {
         const MODEL: &str = "MLP";
         dims.validate(MODEL)?;
@@ -51,8 +52,8 @@ impl Mlp {
             num_layers,
             hidden_size,
         } = config;
-        ModelError::require_positive(MODEL, "num_layers", num_layers)?;
-        ModelError::require_positive(MODEL, "hidden_size", hidden_size)?;
+        require_size(MODEL, "num_layers", num_layers, MAX_COUNT)?;
+        require_size(MODEL, "hidden_size", hidden_size, MAX_SIZE)?;
         let mut b = ParamsBuilder::new();
         let mut inputs = dims.input_size + dims.exogenous_values();
         let mut hidden = Vec::with_capacity(num_layers);
@@ -66,9 +67,11 @@ impl Mlp {
             inputs = hidden_size;
         }
         let out = Linear::new(&mut b, "out", hidden_size, dims.outputs());
+        let layout = b.build();
+        require_layout(MODEL, dims, &layout)?;
         Ok(Self {
             dims: *dims,
-            layout: b.build(),
+            layout,
             hidden,
             out,
         })

@@ -15,8 +15,11 @@ use nd_core::{BatchView, Network, RowCoupling};
 use nd_simd::SimdReal;
 use serde::{Deserialize, Serialize};
 
-use super::block_mlp::{BlockMlp, validate_units};
+use super::block_mlp::{BlockMlp, validate_blocks};
 use crate::error::ModelError;
+use crate::limits::{
+    MAX_COUNT, MAX_SIZE, MAX_TABLE, require_at_most, require_layout, require_size, require_values,
+};
 use crate::nn::{
     ActivationName, Cast, ModelDims, SeasonalityBasis, TrendBasis, add_forecast, naive_forecast,
     reversed, reversed_mask, subtract_backcast,
@@ -91,16 +94,7 @@ impl NbeatsConfig {
                 expected,
             ));
         }
-        if self.n_blocks.iter().sum::<usize>() == 0 {
-            let found = &self.n_blocks;
-            return Err(ModelError::config(
-                MODEL,
-                "n_blocks",
-                found,
-                "there must be a block",
-            ));
-        }
-        validate_units(MODEL, &self.mlp_units)?;
+        validate_blocks(MODEL, &self.n_blocks, &self.mlp_units)?;
         if dims.horizon == 1
             && self
                 .stack_types
@@ -122,11 +116,36 @@ impl NbeatsConfig {
                 let expected = format!("the {:?} basis needs at least {smallest}", self.basis);
                 return Err(ModelError::config(MODEL, "n_basis", found, expected));
             }
+            require_at_most(MODEL, "n_basis", found, MAX_COUNT)?;
         }
         if self.stack_types.contains(&StackType::Seasonality) {
-            ModelError::require_positive(MODEL, "n_harmonics", self.n_harmonics)?;
+            require_size(MODEL, "n_harmonics", self.n_harmonics, MAX_SIZE)?;
         }
         Ok(())
+    }
+
+    /// The functions of a block's basis.
+    fn functions(&self, kind: StackType, horizon: usize) -> usize {
+        match kind {
+            StackType::Identity => 0,
+            StackType::Trend => self.n_basis.saturating_add(1),
+            StackType::Seasonality => SeasonalityBasis::functions(self.n_harmonics, horizon),
+        }
+    }
+
+    /// Values of all bases, which are tabulated while the network is built: known before any of them is.
+    pub(crate) fn table_values(&self, dims: &ModelDims) -> usize {
+        let steps = dims.input_size.saturating_add(dims.horizon);
+        let stacks = self.stack_types.iter().zip(&self.n_blocks);
+        stacks.fold(0, |sum: usize, (&kind, &count)| {
+            let blocks = if self.shared_weights {
+                count.min(1)
+            } else {
+                count
+            };
+            let functions = self.functions(kind, dims.horizon);
+            sum.saturating_add(functions.saturating_mul(steps).saturating_mul(blocks))
+        })
     }
 }
 
@@ -151,12 +170,13 @@ impl Nbeats {
     /// A network for the given sizes.
     ///
     /// # Errors
-    /// A size is zero, there are exogenous variables, lists of the configuration do not fit together, or the horizon is
-    /// too short for a basis.
+    /// A size is zero, there are exogenous variables, lists of the configuration do not fit together, the horizon is too
+    /// short for a basis, or something is beyond the [limits](crate::limits).
     pub fn new(config: &NbeatsConfig, dims: &ModelDims) -> Result<Self, ModelError> {
         dims.validate(MODEL)?;
         dims.refuse_exogenous(MODEL)?;
         config.validate(dims)?;
+        require_values(MODEL, dims, config.table_values(dims), MAX_TABLE)?;
         let mut b = ParamsBuilder::new();
         let mut blocks: Vec<Block> = Vec::new();
         for (&kind, &count) in config.stack_types.iter().zip(&config.n_blocks) {
@@ -169,9 +189,11 @@ impl Nbeats {
                 blocks.push(b.scope(&name, |b| Block::new(b, config, dims, kind)));
             }
         }
+        let layout = b.build();
+        require_layout(MODEL, dims, &layout)?;
         Ok(Self {
             dims: *dims,
-            layout: b.build(),
+            layout,
             blocks,
         })
     }
@@ -204,7 +226,7 @@ impl Block {
                 (Cast::Values, Cast::Values),
             ),
             StackType::Trend => {
-                let functions = config.n_basis + 1;
+                let functions = config.functions(kind, horizon);
                 let table = |steps| config.basis.table(functions, steps);
                 let casts = basis(functions, table(length), table(horizon));
                 (functions, functions * (1 + outputs), casts)

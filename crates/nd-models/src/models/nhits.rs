@@ -14,8 +14,9 @@ use nd_core::{BatchView, Network, RowCoupling};
 use nd_simd::SimdReal;
 use serde::{Deserialize, Serialize};
 
-use super::block_mlp::{BlockMlp, validate_units};
+use super::block_mlp::{BlockMlp, validate_blocks};
 use crate::error::ModelError;
+use crate::limits::{MAX_SIZE, require_layout};
 use crate::nn::{
     ActivationName, Cast, InterpolationMode, ModelDims, PoolingMode, add_forecast, naive_forecast,
     pooled_exogenous, pooled_input, reversed, reversed_mask, subtract_backcast,
@@ -65,15 +66,7 @@ const MODEL: &str = "NHITS";
 impl NhitsConfig {
     fn validate(&self) -> Result<(), ModelError> {
         let stacks = self.n_blocks.len();
-        if self.n_blocks.iter().sum::<usize>() == 0 {
-            let found = &self.n_blocks;
-            return Err(ModelError::config(
-                MODEL,
-                "n_blocks",
-                found,
-                "there must be a block",
-            ));
-        }
+        validate_blocks(MODEL, &self.n_blocks, &self.mlp_units)?;
         for (field, list) in [
             ("n_pool_kernel_size", &self.n_pool_kernel_size),
             ("n_freq_downsample", &self.n_freq_downsample),
@@ -83,12 +76,11 @@ impl NhitsConfig {
                     format!("n_blocks has {stacks} stacks: give one entry for each of them");
                 return Err(ModelError::config(MODEL, field, list, expected));
             }
-            if list.contains(&0) {
-                let expected = "every entry must be at least 1";
+            if list.iter().any(|entry| !(1..=MAX_SIZE).contains(entry)) {
+                let expected = format!("every entry must be at least 1 and at most {MAX_SIZE}");
                 return Err(ModelError::config(MODEL, field, list, expected));
             }
         }
-        validate_units(MODEL, &self.mlp_units)?;
         ModelError::require_dropout(MODEL, "dropout_prob_theta", self.dropout_prob_theta)
     }
 }
@@ -113,7 +105,7 @@ impl Nhits {
     /// A network for the given sizes.
     ///
     /// # Errors
-    /// A size is zero, or lists of the configuration do not fit together.
+    /// A size is zero or beyond the [limits](crate::limits), or lists of the configuration do not fit together.
     pub fn new(config: &NhitsConfig, dims: &ModelDims) -> Result<Self, ModelError> {
         dims.validate(MODEL)?;
         config.validate()?;
@@ -143,9 +135,11 @@ impl Nhits {
                 blocks.push(Block { mlp, kernel });
             }
         }
+        let layout = b.build();
+        require_layout(MODEL, dims, &layout)?;
         Ok(Self {
             dims: *dims,
-            layout: b.build(),
+            layout,
             blocks,
             pooling: config.pooling_mode,
             forecast: Cast::Knots(config.interpolation_mode.into()),

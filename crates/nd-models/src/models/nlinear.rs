@@ -11,6 +11,7 @@ use nd_simd::activations::Activation;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ModelError;
+use crate::limits::require_layout;
 use crate::nn::{Linear, ModelDims, centered_windows, denormalize_rows};
 
 /// What an [`NLinear`] can be told: nothing.
@@ -30,15 +31,18 @@ impl NLinear {
     /// A network for the given sizes.
     ///
     /// # Errors
-    /// A size is zero, or there are exogenous variables.
+    /// A size is zero, there are exogenous variables, or something is beyond the [limits](crate::limits).
     pub fn new(_: &NLinearConfig, dims: &ModelDims) -> Result<Self, ModelError> {
-        dims.validate("NLinear")?;
-        dims.refuse_exogenous("NLinear")?;
+        const MODEL: &str = "NLinear";
+        dims.validate(MODEL)?;
+        dims.refuse_exogenous(MODEL)?;
         let mut b = ParamsBuilder::new();
         let linear = Linear::new(&mut b, "linear", dims.input_size, dims.outputs());
+        let layout = b.build();
+        require_layout(MODEL, dims, &layout)?;
         Ok(Self {
             dims: *dims,
-            layout: b.build(),
+            layout,
             linear,
         })
     }

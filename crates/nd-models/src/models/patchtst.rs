@@ -23,6 +23,7 @@ use nd_simd::patches::Patches;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ModelError;
+use crate::limits::{MAX_COUNT, MAX_SIZE, require_layout, require_size};
 use crate::nn::{
     BatchNormLayer, Linear, ModelDims, RevIn, RevInConfig, denormalize_rows, normalized_windows,
 };
@@ -105,15 +106,15 @@ const POSITION_BOUND: f64 = 0.02;
 
 impl PatchTstConfig {
     fn validate(&self) -> Result<(), ModelError> {
-        for (field, found) in [
-            ("encoder_layers", self.encoder_layers),
-            ("n_heads", self.n_heads),
-            ("hidden_size", self.hidden_size),
-            ("linear_hidden_size", self.linear_hidden_size),
-            ("patch_len", self.patch_len),
-            ("stride", self.stride),
+        for (field, found, limit) in [
+            ("encoder_layers", self.encoder_layers, MAX_COUNT),
+            ("n_heads", self.n_heads, MAX_SIZE),
+            ("hidden_size", self.hidden_size, MAX_SIZE),
+            ("linear_hidden_size", self.linear_hidden_size, MAX_SIZE),
+            ("patch_len", self.patch_len, MAX_SIZE),
+            ("stride", self.stride, MAX_SIZE),
         ] {
-            ModelError::require_positive(MODEL, field, found)?;
+            require_size(MODEL, field, found, limit)?;
         }
         for (field, found) in [
             ("dropout", self.dropout),
@@ -169,8 +170,8 @@ impl PatchTst {
     /// A network for the given sizes.
     ///
     /// # Errors
-    /// A size is zero, there are exogenous variables, the heads do not divide the width, or a probability of dropping is not
-    /// one.
+    /// A size is zero, there are exogenous variables, the heads do not divide the width, a probability of dropping is not one,
+    /// or something is beyond the [limits](crate::limits).
     pub fn new(config: &PatchTstConfig, dims: &ModelDims) -> Result<Self, ModelError> {
         dims.validate(MODEL)?;
         dims.refuse_exogenous(MODEL)?;
@@ -221,10 +222,12 @@ impl PatchTst {
         if config.res_attention {
             attention = attention.with_scores();
         }
+        let layout = b.build();
+        require_layout(MODEL, dims, &layout)?;
         Ok(Self {
             dims: *dims,
             config: config.clone(),
-            layout: b.build(),
+            layout,
             patches,
             tokens,
             revin,

@@ -136,12 +136,19 @@ pub(crate) struct SeasonalityBasis {
 }
 
 impl SeasonalityBasis {
+    /// A cosine and a sine of frequency zero, and of each of 1, 1 + 1/n, 1 + 2/n, ... below h / 2.
+    pub(crate) fn functions(harmonics: usize, horizon: usize) -> usize {
+        let n = harmonics as f64;
+        let count = (n / 2.0 * horizon as f64 - n).ceil();
+        (count as usize).saturating_add(1).saturating_mul(2)
+    }
+
     /// Frequencies 0, 1, 1 + 1/n, 1 + 2/n, ... below h / 2 for n `harmonics` and a horizon of at least two steps.
     pub(crate) fn new(harmonics: usize, input_size: usize, horizon: usize) -> Self {
         let n = harmonics as f64;
-        let count = (n / 2.0 * horizon as f64 - n).ceil();
+        let functions = Self::functions(harmonics, horizon);
         let frequencies: Vec<f64> = std::iter::once(0.0)
-            .chain((0..count as usize).map(|i| (n + i as f64) / n))
+            .chain((0..functions / 2 - 1).map(|i| (n + i as f64) / n))
             .collect();
         let table = |steps: usize, sign: f64| -> Vec<f64> {
             let angle =
@@ -154,7 +161,7 @@ impl SeasonalityBasis {
             cosines.chain(sines).collect()
         };
         Self {
-            functions: 2 * frequencies.len(),
+            functions,
             backcast: table(input_size, -1.0),
             forecast: table(horizon, 1.0),
         }

@@ -4,6 +4,7 @@ use nd_core::{BatchLayout, BatchView, Real};
 use serde::{Deserialize, Serialize};
 
 use crate::error::ModelError;
+use crate::limits::{MAX_INPUTS, MAX_OUTPUTS, MAX_SIZE, require_at_most, require_size};
 
 /// What the data and the loss decide: the sizes of a window and the outputs of a time step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -74,11 +75,23 @@ impl ModelDims {
             + self.stat_exog
     }
 
-    /// Checks that no size is zero.
+    /// Checks that no size is zero or beyond its limit, so that products of them can be counted.
     pub(crate) fn validate(&self, model: &'static str) -> Result<(), ModelError> {
-        ModelError::require_positive(model, "input_size", self.input_size)?;
-        ModelError::require_positive(model, "horizon", self.horizon)?;
-        ModelError::require_positive(model, "outputs_per_step", self.outputs_per_step)
+        require_size(model, "input_size", self.input_size, MAX_SIZE)?;
+        require_size(model, "horizon", self.horizon, MAX_SIZE)?;
+        require_size(model, "outputs_per_step", self.outputs_per_step, MAX_SIZE)?;
+        for (field, columns) in [
+            ("hist_exog", self.hist_exog),
+            ("futr_exog", self.futr_exog),
+            ("stat_exog", self.stat_exog),
+        ] {
+            require_at_most(model, field, columns, MAX_SIZE)?;
+        }
+        let outputs = "horizon times the outputs of a step";
+        require_at_most(model, outputs, self.outputs(), MAX_OUTPUTS)?;
+        let inputs = "input_size with the exogenous values of a window";
+        let found = self.input_size + self.exogenous_values();
+        require_at_most(model, inputs, found, MAX_INPUTS)
     }
 
     /// Checks that there are no exogenous variables, for a model that cannot use them.

@@ -4,6 +4,7 @@ use nd_amp::{Clip, Optimizer};
 use serde::{Deserialize, Serialize};
 
 use crate::error::ModelError;
+use crate::limits::{MAX_SIZE, require_at_most};
 use crate::zoo::TrainingDefaults;
 
 /// The settings of a training run; defaults are those that NeuralForecast's models share, a model's own defaults come from the zoo
@@ -104,6 +105,9 @@ impl TrainConfig {
             ("windows_batch_size", self.windows_batch_size.unwrap_or(1)),
         ] {
             ModelError::require_positive("training", field, value)?;
+        }
+        if let Some(windows) = self.windows_batch_size {
+            require_at_most("training", "windows_batch_size", windows, MAX_SIZE)?;
         }
         if self.val_check_steps == 0 {
             return fail("val_check_steps", &0, "it must be at least 1");
