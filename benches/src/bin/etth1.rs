@@ -1,5 +1,6 @@
 //! Measures the same work as the scripts in `benches/peers/neuralforecast`, for a comparison line by line: time and peak
-//! memory of training steps on ETTh1, and the 30-window error after training. Prints one line of JSON for each result.
+//! memory of training steps on ETTh1, and the 30-window error after training. Prints one line of JSON for each result;
+//! `mae30` one for each seed, and at the end one for each model with the mean over its seeds.
 //!
 //! ```text
 //! etth1 step MODEL [--steps N] [--warmup N] [--threads N] [--simd LEVEL] [--data FILE]
@@ -110,12 +111,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
             .models
             .iter()
             .try_for_each(|model| step(arguments, model, &panel)),
-        "mae30" => (1..=arguments.seeds).try_for_each(|seed| {
-            arguments
-                .models
-                .iter()
-                .try_for_each(|model| mae30(arguments, model, seed, &panel))
-        }),
+        "mae30" => mae30(arguments, &panel),
         "phases" => arguments.models.iter().try_for_each(|model| {
             let dims = ModelDims::univariate(INPUT_SIZE, HORIZON);
             let steps = arguments.steps.unwrap_or(50) as usize;
@@ -177,16 +173,84 @@ fn step(arguments: &Arguments, model: &str, panel: &Panel<f32>) -> Result<(), St
     Ok(())
 }
 
-/// The mean absolute error of 30 windows of all series, each divided by the standard deviation of its training part.
-fn mae30(arguments: &Arguments, model: &str, seed: u64, panel: &Panel<f32>) -> Result<(), String> {
+/// The errors of all models and seeds, then the mean of each model.
+fn mae30(arguments: &Arguments, panel: &Panel<f32>) -> Result<(), String> {
+    let models = &arguments.models;
+    let mut errors = vec![Vec::new(); models.len()];
+    // Seeds outside: a run that is stopped early has every model.
+    for seed in 1..=arguments.seeds {
+        for (model, errors) in models.iter().zip(&mut errors) {
+            errors.push(mae30_of(arguments, model, seed, panel)?);
+        }
+    }
+    let threads = arguments
+        .options
+        .threads
+        .unwrap_or_else(nd_bench::machine::cores);
+    let machine = Machine::detect(arguments.options.simd, threads);
+    for (model, errors) in models.iter().zip(&errors) {
+        let summary = Summary::of(errors).ok_or("no seed: give --seeds 1 or more")?;
+        println!(
+            "{}",
+            json!({
+                "model": model,
+                "steps": steps_of(arguments, model)?,
+                "seeds": errors.len(),
+                "mae30_mean": summary.mean,
+                "mae30_min": summary.min,
+                "mae30_max": summary.max,
+                "mae30_std": summary.deviation,
+                "machine": machine,
+            })
+        );
+    }
+    Ok(())
+}
+
+/// The errors of a model over its seeds.
+#[derive(Debug, PartialEq)]
+struct Summary {
+    mean: f64,
+    min: f64,
+    max: f64,
+    /// The sample standard deviation; `None` for a single seed.
+    deviation: Option<f64>,
+}
+
+impl Summary {
+    fn of(errors: &[f64]) -> Option<Self> {
+        let n = errors.len() as f64;
+        let mean = errors.iter().sum::<f64>() / n;
+        let squares: f64 = errors.iter().map(|error| (error - mean).powi(2)).sum();
+        Some(Self {
+            mean,
+            min: errors.iter().copied().reduce(f64::min)?,
+            max: errors.iter().copied().reduce(f64::max)?,
+            deviation: (errors.len() > 1).then(|| (squares / (n - 1.0)).sqrt()),
+        })
+    }
+}
+
+/// The number of training steps: what was asked for, or what the peer's error was recorded after.
+fn steps_of(arguments: &Arguments, model: &str) -> Result<u64, String> {
     let known = STEPS
         .iter()
         .find(|(name, _)| *name == model)
         .map(|(_, steps)| *steps);
-    let steps = arguments.steps.or(known).ok_or_else(|| {
+    arguments.steps.or(known).ok_or_else(|| {
         let names: Vec<&str> = ZOO.iter().map(|entry| entry.name).collect();
         format!("{model} has no recorded number of steps: give --steps, or one of {names:?}")
-    })?;
+    })
+}
+
+/// The mean absolute error of 30 windows of all series, each divided by the standard deviation of its training part.
+fn mae30_of(
+    arguments: &Arguments,
+    model: &str,
+    seed: u64,
+    panel: &Panel<f32>,
+) -> Result<f64, String> {
+    let steps = steps_of(arguments, model)?;
     let mut forecaster = forecaster(arguments, model, steps)?;
     forecaster.config_mut().train.seed = seed;
     let training = panel.without_last(HELD_OUT);
@@ -218,7 +282,7 @@ fn mae30(arguments: &Arguments, model: &str, seed: u64, panel: &Panel<f32>) -> R
         "{}",
         json!({ "model": model, "steps": steps, "seed": seed, "mae30": mae })
     );
-    Ok(())
+    Ok(mae)
 }
 
 fn population_std(values: &[f32]) -> f64 {
@@ -230,4 +294,20 @@ fn population_std(values: &[f32]) -> f64 {
         .sum::<f64>()
         / n)
         .sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mean_over_seeds_has_its_spread() {
+        let summary = Summary::of(&[1.0, 2.0, 3.0, 6.0]).expect("four seeds");
+        assert_eq!((summary.mean, summary.min, summary.max), (3.0, 1.0, 6.0));
+        let deviation = summary.deviation.expect("more than one");
+        assert!((deviation - (14.0f64 / 3.0).sqrt()).abs() < 1e-12);
+        let one = Summary::of(&[0.5]).expect("a seed");
+        assert_eq!((one.mean, one.deviation), (0.5, None));
+        assert_eq!(Summary::of(&[]), None);
+    }
 }
