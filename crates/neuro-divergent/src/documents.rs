@@ -3,6 +3,9 @@
 #[doc = include_str!("../../../README.md")]
 struct Readme;
 
+#[doc = include_str!("../../../docs/forecasting.md")]
+struct Forecasting;
+
 #[doc = include_str!("../../../docs/autograd.md")]
 struct Autograd;
 

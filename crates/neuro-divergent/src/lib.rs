@@ -34,8 +34,11 @@ pub mod prelude {
     pub use nd_data::csv::{CsvOptions, read_csv};
     pub use nd_data::datasets::air_passengers;
     pub use nd_data::{
-        DataError, Frequency, Panel, PanelBuilder, Repair, Role, Series, WindowScaler,
+        DataError, DuplicatePolicy, Frequency, GapPolicy, MissingPolicy, OrderPolicy, Panel,
+        PanelBuilder, Repair, Role, Series, WindowScaler,
     };
+    pub use nd_models::loss::{LossConfig, LossKind};
+    pub use nd_models::train::{Control, Progress, TrainConfig};
     pub use nd_models::{
         FitHooks, Fitted, Forecast, Forecaster, ForecasterConfig, ModelConfig, ModelError, ZOO,
     };
