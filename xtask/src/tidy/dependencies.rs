@@ -1,9 +1,9 @@
 //! Every crate we depend on is listed with its reason, and their number stays small.
 //!
 //! `docs/dependencies.md` has one table row per crate. Asked for are the crates that a manifest names, and those that
-//! the trees of [`COUNTED`] bring along. Cargo is asked for a fixed platform, so that the answer is the same everywhere.
+//! the trees of [`COUNTED`] bring along. The second column of a crate that a manifest names lists the packages that do. Cargo is asked for a fixed platform, so that the answer is the same everywhere.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
@@ -35,6 +35,12 @@ struct Dependency {
     source: Option<String>,
 }
 
+/// The packages of ours whose manifests name a crate.
+type Asked = BTreeMap<String, BTreeSet<String>>;
+
+/// What stands in the second column beside the packages, for a crate that only tests need.
+const TESTS_ONLY: &str = "tests only";
+
 /// Compares the list with what cargo says.
 pub(super) fn dependencies(tree: &Tree) -> Result<Vec<Finding>, String> {
     let metadata = output(&mut cargo(&[
@@ -47,13 +53,14 @@ pub(super) fn dependencies(tree: &Tree) -> Result<Vec<Finding>, String> {
     let metadata: Metadata = serde_json::from_str(&metadata)
         .map_err(|error| format!("cargo metadata cannot be understood: {error}"))?;
     let ours: BTreeSet<&str> = metadata.packages.iter().map(|p| p.name.as_str()).collect();
-    let mut used: BTreeSet<String> = metadata
-        .packages
-        .iter()
-        .flat_map(|package| &package.dependencies)
-        .filter(|dependency| dependency.source.is_some())
-        .map(|dependency| dependency.name.clone())
-        .collect();
+    let mut asked = Asked::new();
+    for package in &metadata.packages {
+        for dependency in package.dependencies.iter().filter(|d| d.source.is_some()) {
+            let by = asked.entry(dependency.name.clone()).or_default();
+            by.insert(package.name.clone());
+        }
+    }
+    let mut used: BTreeSet<String> = asked.keys().cloned().collect();
     let mut findings = Vec::new();
     for (name, most) in COUNTED {
         let arguments = [
@@ -79,7 +86,7 @@ pub(super) fn dependencies(tree: &Tree) -> Result<Vec<Finding>, String> {
                 .filter(|name| !ours.contains(name.as_str())),
         );
     }
-    findings.extend(compare(tree.get(LIST), &used));
+    findings.extend(compare(tree.get(LIST), &used, &asked));
     Ok(findings)
 }
 
@@ -103,7 +110,7 @@ fn too_many(name: &str, found: usize, most: usize) -> Option<Finding> {
 }
 
 /// Rows against crates.
-fn compare(list: Option<&File>, used: &BTreeSet<String>) -> Vec<Finding> {
+fn compare(list: Option<&File>, used: &BTreeSet<String>, asked: &Asked) -> Vec<Finding> {
     let Some(list) = list else {
         return vec![Finding::new(
             LIST,
@@ -114,9 +121,24 @@ fn compare(list: Option<&File>, used: &BTreeSet<String>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut listed = BTreeSet::new();
     for (line, text) in list.lines() {
-        let Some((name, reason)) = row(text) else {
+        let Some((name, by, reason)) = row(text) else {
             continue;
         };
+        if let Some(packages) = asked.get(name) {
+            let listed: BTreeSet<&str> = by.split(", ").filter(|&by| by != TESTS_ONLY).collect();
+            if !listed
+                .iter()
+                .copied()
+                .eq(packages.iter().map(String::as_str))
+            {
+                let packages: Vec<&str> = packages.iter().map(String::as_str).collect();
+                let message = format!(
+                    "{name} is asked for by {}: write that into the second column",
+                    packages.join(", ")
+                );
+                findings.push(Finding::new(LIST, line, message));
+            }
+        }
         if !used.contains(name) {
             findings.push(Finding::new(
                 LIST,
@@ -149,13 +171,14 @@ fn compare(list: Option<&File>, used: &BTreeSet<String>) -> Vec<Finding> {
     findings
 }
 
-/// The crate and the last column of a table row that begins with a name in backticks.
-fn row(text: &str) -> Option<(&str, &str)> {
+/// The crate, the second and the last column of a table row that begins with a name in backticks.
+fn row(text: &str) -> Option<(&str, &str, &str)> {
     let inner = text.trim().strip_prefix('|')?.strip_suffix('|')?;
     let (first, rest) = inner.split_once('|')?;
     let name = first.trim().strip_prefix('`')?.strip_suffix('`')?;
+    let by = rest.split('|').next().unwrap_or_default().trim();
     let reason = rest.rsplit('|').next().unwrap_or_default().trim();
-    Some((name, reason))
+    Some((name, by, reason))
 }
 
 #[cfg(test)]
@@ -170,12 +193,29 @@ mod tests {
     fn the_list_and_the_tree_must_agree() {
         let text = "| crate | by | why |\n|---|---|---|\n| `a` | us | it is needed |\n| `b` | us | |\n| `gone` | us | was |\n| `a` | us | again |\n";
         let file = File::new(LIST, text.as_bytes());
-        let found = compare(Some(&file), &used(&["a", "b", "c"]));
+        let found = compare(Some(&file), &used(&["a", "b", "c"]), &Asked::new());
         let lines: Vec<_> = found.iter().map(|finding| finding.line).collect();
         assert_eq!(lines, [4, 5, 6, 0], "{found:?}");
         let good = File::new(LIST, b"| `a` | us | it is needed |\n");
-        assert_eq!(compare(Some(&good), &used(&["a"])), []);
-        assert_eq!(compare(None, &used(&["a"])).len(), 1);
+        assert_eq!(compare(Some(&good), &used(&["a"]), &Asked::new()), []);
+        assert_eq!(compare(None, &used(&["a"]), &Asked::new()).len(), 1);
+    }
+
+    #[test]
+    fn the_second_column_names_who_asks() {
+        let asked = Asked::from([("a".to_owned(), used(&["one", "two"]))]);
+        for (by, findings) in [
+            ("one, two", 0),
+            ("two, one, tests only", 0),
+            ("one", 1),
+            ("one, two, three", 1),
+            ("", 1),
+        ] {
+            let text = format!("| `a` | {by} | it is needed |\n| `b` | a | brought along |\n");
+            let file = File::new(LIST, text.as_bytes());
+            let found = compare(Some(&file), &used(&["a", "b"]), &asked);
+            assert_eq!(found.len(), findings, "{by}: {found:?}");
+        }
     }
 
     #[test]
