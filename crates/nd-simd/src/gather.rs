@@ -1,4 +1,4 @@
-//! Rows picked from a table by number (embeddings), and ranges cut out of an axis.
+//! Rows picked from a table by number (embeddings), elements picked along an axis, and ranges cut out of one.
 
 mod along;
 mod array;

@@ -5,14 +5,15 @@ use nd_core::autograd::{Accumulate, StepContext, Tape};
 use nd_core::{SimdLevel, Threads};
 use nd_simd::SimdReal;
 use nd_simd::conv::{
-    Conv1d, ConvLayout, ConvSizes, conv1d_backward, conv1d_forward, transpose_taps,
+    Conv1d, ConvLayout, ConvSizes, conv1d_backward, conv1d_forward, conv1d_scratch, transpose_taps,
 };
 use nd_simd::ops::prelude::*;
 use nd_simd::reference::conv as reference;
+use nd_simd::softmax::log_softmax_forward;
 use nd_testing::cases::normals;
 use nd_testing::{GradInput, gradcheck};
 
-const SIZES: [ConvSizes; 7] = [
+const SIZES: [ConvSizes; 8] = [
     sizes(2, 9, 3, 5),
     sizes(1, 1, 1, 1),
     sizes(0, 4, 2, 2),
@@ -20,6 +21,8 @@ const SIZES: [ConvSizes; 7] = [
     sizes(3, 5, 0, 2),
     sizes(3, 5, 2, 0),
     sizes(2, 70, 17, 40),
+    // More sequences than one chain of additions takes.
+    sizes(150, 9, 2, 3),
 ];
 
 const fn sizes(batch: usize, len: usize, inputs: usize, outputs: usize) -> ConvSizes {
@@ -156,6 +159,7 @@ fn check<R: SimdReal>(level: SimdLevel, conv: Conv1d, sizes: ConvSizes, toleranc
             Some((&mut dx, acc)),
             Some((&mut dw, acc)),
             Some((&mut dbias, acc)),
+            &mut vec![nan; conv1d_scratch(conv, sizes)],
         );
         let plus = |x: &[f64]| -> Vec<f64> { x.iter().map(|x| x + old_value).collect() };
         close(&seen(&dx, len, inputs), &plus(&exact.0), tolerance, &what);
@@ -168,6 +172,76 @@ fn check<R: SimdReal>(level: SimdLevel, conv: Conv1d, sizes: ConvSizes, toleranc
 fn convolutions_are_the_definition() {
     agrees::<f32>(1e-3);
     agrees::<f64>(1e-11);
+}
+
+/// Memory that ends where the slices end: a read or write beyond either end kills this process.
+#[cfg(unix)]
+#[test]
+fn nothing_is_touched_beyond_the_slices() {
+    use nd_testing::guard::{Edge, Guarded};
+    let conv = Conv1d::causal(3, 2);
+    for level in nd_testing::levels() {
+        for (sizes, layout) in SIZES.into_iter().flat_map(|sizes| {
+            [ConvLayout::ChannelsLast, ConvLayout::ChannelsFirst].map(|layout| (sizes, layout))
+        }) {
+            let conv = conv.layout(layout);
+            if sizes.len == 0 {
+                continue;
+            }
+            let (from, to) = (sizes.len * sizes.inputs, sizes.len * sizes.outputs);
+            let count = 3 * sizes.inputs * sizes.outputs;
+            let [x, w, w_t, bias, dy] = [
+                sizes.batch * from,
+                count,
+                count,
+                sizes.outputs,
+                sizes.batch * to,
+            ]
+            .map(|len| normals::<f32>(1, len));
+            let scratch = conv1d_scratch(conv, sizes);
+            let mut plain: Option<Vec<Vec<f32>>> = None;
+            for edge in [None, Some(Edge::Start), Some(Edge::End)] {
+                let run = |x: &[f32],
+                           w: &[f32],
+                           w_t: &[f32],
+                           bias: &[f32],
+                           dy: &[f32],
+                           out: [&mut [f32]; 6]| {
+                    let [y, dx, dw, dbias, log, scratch] = out;
+                    let add = Accumulate::Add;
+                    conv1d_forward(level, false, conv, sizes, x, w, Some(bias), y);
+                    let (dx, dw, dbias) = (Some((dx, add)), Some((dw, add)), Some((dbias, add)));
+                    conv1d_backward(
+                        level, false, conv, sizes, x, w_t, dy, dx, dw, dbias, scratch,
+                    );
+                    log_softmax_forward(level, sizes.outputs, dy, log);
+                };
+                let mut out = [dy.len(), x.len(), w.len(), bias.len(), dy.len(), scratch]
+                    .map(|len| vec![0.5f32; len]);
+                match edge {
+                    None => run(&x, &w, &w_t, &bias, &dy, out.each_mut().map(|x| &mut x[..])),
+                    Some(edge) => {
+                        let guard = |x: &[f32]| Guarded::new(edge, x);
+                        let mut guarded = out.each_ref().map(|x| guard(x));
+                        run(
+                            &guard(&x),
+                            &guard(&w),
+                            &guard(&w_t),
+                            &guard(&bias),
+                            &guard(&dy),
+                            guarded.each_mut().map(|x| &mut **x),
+                        );
+                        out = guarded.each_ref().map(|x| x.to_vec());
+                    }
+                }
+                let out = out.to_vec();
+                assert!(
+                    *plain.get_or_insert_with(|| out.clone()) == out,
+                    "{level} {sizes:?} {edge:?}"
+                );
+            }
+        }
+    }
 }
 
 #[test]

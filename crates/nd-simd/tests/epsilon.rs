@@ -25,7 +25,7 @@ use nd_simd::recurrent::{
     GruSaved, GruWeights, LstmSaved, LstmWeights, RnnActivation, RnnWeights, Sequence, gru_forward,
     lstm_forward, rnn_forward,
 };
-use nd_simd::{elementwise, interpolate, moving_average, reduce, reference, softmax};
+use nd_simd::{conv, elementwise, interpolate, moving_average, reduce, reference, softmax};
 use nd_testing::cases::{normals, uniforms};
 
 /// Of the quick reference.
@@ -379,6 +379,26 @@ fn softmaxes(sheet: &mut Sheet) {
             sheet.all("softmax'", &dx, &exact_dx, |i| {
                 exact[i] * (dy[i].abs() + dots[i / cols].1)
             });
+            softmax::log_softmax_forward(level, cols, &x, &mut y);
+            let x64 = wide(&x);
+            let exact = reference::log_softmax::log_softmax(cols, &x64);
+            sheet.all("log_softmax", &y, &exact, |i| {
+                x64[i].abs() + (x64[i] - exact[i]).abs()
+            });
+            let narrow: Vec<f32> = dy.iter().map(|&dy| dy as f32).collect();
+            softmax::log_softmax_backward(level, cols, &y, &narrow, &mut dx, Accumulate::Write);
+            let sums: Vec<(f64, f64)> = (0..rows)
+                .map(|r| {
+                    let row = row(r * cols).map(|j| dy[j]);
+                    row.fold((0.0, 0.0), |(sum, size), dy| (sum + dy, size + dy.abs()))
+                })
+                .collect();
+            let exact_dx: Vec<f64> = (0..x.len())
+                .map(|i| dy[i] - exact[i].exp() * sums[i / cols].0)
+                .collect();
+            sheet.all("log_softmax'", &dx, &exact_dx, |i| {
+                dy[i].abs() + exact[i].exp() * sums[i / cols].1
+            });
         }
     }
 }
@@ -642,6 +662,66 @@ fn series(sheet: &mut Sheet) {
     }
 }
 
+fn convolutions(sheet: &mut Sheet) {
+    use reference::conv as exact;
+    let level = sheet.level;
+    // Many channels, and many sequences, over which the gradient of a weight adds up.
+    for (batch, len, inputs, outputs) in [(2, 40, 17, 9), (2000, 24, 2, 3)] {
+        for alike in [false, true] {
+            let conv = conv::Conv1d::causal(3, 2);
+            let sizes = conv::ConvSizes {
+                batch,
+                len,
+                inputs,
+                outputs,
+            };
+            let values = |seed, len| -> Vec<f32> {
+                if alike {
+                    vec![0.1; len]
+                } else {
+                    normals(seed, len)
+                }
+            };
+            let (x, dy) = (
+                values(1, batch * len * inputs),
+                values(2, batch * len * outputs),
+            );
+            let (w, bias) = (values(3, 3 * inputs * outputs), values(4, outputs));
+            let mut w_t = w.clone();
+            conv::transpose_taps(level, &w, (3, inputs, outputs), &mut w_t);
+            let (mut y, mut dx) = (vec![f32::NAN; dy.len()], vec![f32::NAN; x.len()]);
+            let (mut dw, mut dbias) = (w.clone(), bias.clone());
+            conv::conv1d_forward(level, false, conv, sizes, &x, &w, Some(&bias), &mut y);
+            let write = Accumulate::Write;
+            conv::conv1d_backward(
+                level,
+                false,
+                conv,
+                sizes,
+                &x,
+                &w_t,
+                &dy,
+                Some((&mut dx, write)),
+                Some((&mut dw, write)),
+                Some((&mut dbias, write)),
+                &mut vec![f32::NAN; conv::conv1d_scratch(conv, sizes)],
+            );
+            let size = |x: &[f32]| -> Vec<f64> { wide(x).iter().map(|x| x.abs()).collect() };
+            let (shape, taps) = ((batch, len, inputs, outputs), (3, 2, 4, 0));
+            let (x64, w64, dy64) = (wide(&x), wide(&w), wide(&dy));
+            let (xs, ws, dys) = (size(&x), size(&w), size(&dy));
+            let out = exact::conv1d(shape, taps, &x64, &w64, &wide(&bias));
+            let terms = exact::conv1d(shape, taps, &xs, &ws, &size(&bias));
+            sheet.all("conv1d", &y, &out, |i| terms[i]);
+            let out = exact::conv1d_gradient(shape, taps, &x64, &w64, &dy64);
+            let terms = exact::conv1d_gradient(shape, taps, &xs, &ws, &dys);
+            sheet.all("conv1d'", &dx, &out.0, |i| terms.0[i]);
+            sheet.all("conv1d' in w", &dw, &out.1, |i| terms.1[i]);
+            sheet.all("conv1d' in bias", &dbias, &out.2, |i| terms.2[i]);
+        }
+    }
+}
+
 /// The state stays between -1 and 1 and every step adds to the error of the one before: the terms are those of the
 /// candidate, at most one.
 fn recurrent(sheet: &mut Sheet) {
@@ -776,7 +856,16 @@ fn every_kernel_keeps_the_epsilon_on_every_level() {
             broken: BTreeMap::new(),
         };
         for part in [
-            sums, products, pointwise, softmaxes, norms, losses, series, recurrent, optimizers,
+            sums,
+            products,
+            pointwise,
+            softmaxes,
+            norms,
+            losses,
+            series,
+            convolutions,
+            recurrent,
+            optimizers,
         ] {
             part(&mut sheet);
         }

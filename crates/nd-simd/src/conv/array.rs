@@ -3,7 +3,9 @@
 use nd_core::autograd::Accumulate;
 use ndarray::{Array1, Array3, ArrayRef1, ArrayRef3, Dim};
 
-use super::{Conv1d, ConvLayout, ConvSizes, conv1d_backward, conv1d_forward, transpose_taps};
+use super::{
+    Conv1d, ConvLayout, ConvSizes, conv1d_backward, conv1d_forward, conv1d_scratch, transpose_taps,
+};
 use crate::lanes::SimdReal;
 use crate::layout::{copy_standard, from_values, has_shape, level, parallel, standard};
 
@@ -129,6 +131,7 @@ pub fn conv1d_gradient<R: SimdReal>(
         Some((&mut dx, Accumulate::Write)),
         Some((&mut dw, Accumulate::Write)),
         Some((&mut dbias, Accumulate::Write)),
+        &mut vec![R::ZERO; conv1d_scratch(*conv, sizes)],
     );
     let dw = from_values(Dim([dims.0, dims.1, dims.2]), dw);
     Conv1dGradients {

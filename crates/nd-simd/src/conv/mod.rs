@@ -23,12 +23,18 @@ use nd_core::autograd::Accumulate;
 use nd_core::threads;
 
 use crate::dispatch::SimdLevel;
+use crate::elementwise::accumulate;
 use crate::lanes::SimdReal;
 use crate::matmul::{Epilogue, MatMut, MatRef, multiply, multiply_fused};
 use crate::reduce::{column_sums, sum_slice};
+use crate::tree::for_each_block;
 
 /// Multiply-adds that one task handles at least: tens of microseconds of one core.
 const TASK: usize = 1 << 20;
+
+/// Steps that one chain of additions takes for the gradient of a weight: as many as a matrix product's. Over thousands of
+/// sequences a single chain would lose digits.
+const CHAIN: usize = 512;
 
 /// The order of the axes of sequences.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -295,8 +301,13 @@ impl Plan {
         }
     }
 
-    /// The weights of tap `j`: `dw_j (+)= sum over sequences of x^T dy`.
-    fn tap_gradient<R: SimdReal>(
+    /// Sequences whose products for the gradient of a weight may be added in one chain.
+    fn group(&self) -> usize {
+        (CHAIN / self.steps).max(1)
+    }
+
+    /// The weights of tap `j`: `dw_j (+)= sum over sequences of x^T dy`, in one chain of additions.
+    fn sum_of_products<R: SimdReal>(
         &self,
         j: usize,
         x: &[R],
@@ -320,6 +331,34 @@ impl Plan {
             let dy = dy.row_block(range.start, range.len());
             let dw = MatMut::row_major(dw, inputs, outputs);
             multiply(self.level, R::ONE, x.t(), dy, acc.beta(), dw);
+            acc = Accumulate::Add;
+        }
+        if acc == Accumulate::Write {
+            dw.fill(R::ZERO);
+        }
+    }
+
+    /// The same over any number of sequences, a chain at a time.
+    fn tap_gradient<R: SimdReal>(
+        &self,
+        j: usize,
+        x: &[R],
+        dy: &[R],
+        dw: &mut [R],
+        partial: &mut [R],
+        mut acc: Accumulate,
+    ) {
+        if partial.is_empty() {
+            self.sum_of_products(j, x, dy, dw, acc);
+            return;
+        }
+        let each = |steps: usize, channels: usize| (self.group() * steps * channels).max(1);
+        let groups = x
+            .chunks(each(self.sizes.len, self.sizes.inputs))
+            .zip(dy.chunks(each(self.steps, self.sizes.outputs)));
+        for (x, dy) in groups {
+            self.sum_of_products(j, x, dy, partial, Accumulate::Write);
+            accumulate(self.level, partial, dw, acc);
             acc = Accumulate::Add;
         }
         if acc == Accumulate::Write {
@@ -385,10 +424,57 @@ pub fn conv1d_forward<R: SimdReal>(
     });
 }
 
+/// The gradients of the weights of some taps.
+struct Taps<'a, R> {
+    first: usize,
+    size: usize,
+    dw: &'a mut [R],
+    /// Memory for the sum of a chain, as much; empty where one chain is enough.
+    partial: &'a mut [R],
+}
+
+impl<R> Taps<'_, R> {
+    fn split(self, taps: usize) -> (Self, Self) {
+        let Self { first, size, .. } = self;
+        let (dw, more_dw) = self.dw.split_at_mut((taps * size).min(self.dw.len()));
+        let cut = (taps * size).min(self.partial.len());
+        let (partial, more_partial) = self.partial.split_at_mut(cut);
+        (
+            Self {
+                first,
+                size,
+                dw,
+                partial,
+            },
+            Self {
+                first: first + taps,
+                size,
+                dw: more_dw,
+                partial: more_partial,
+            },
+        )
+    }
+}
+
+/// The elements of scratch memory that [`conv1d_backward`] needs: none for few sequences.
+///
+/// # Panics
+/// The taps do not fit ([`Conv1d::output_len`]).
+#[must_use]
+#[track_caller]
+pub fn conv1d_scratch(conv: Conv1d, sizes: ConvSizes) -> usize {
+    let group = Plan::new(SimdLevel::Scalar, conv, sizes).group();
+    if sizes.batch > group {
+        conv.kernel * sizes.inputs * sizes.outputs
+    } else {
+        0
+    }
+}
+
 /// The gradients of [`conv1d_forward`]; `None` for those nobody wants.
 ///
-/// `w_t [kernel, outputs, inputs]` holds the transposed weights of each tap. Sums over sequences are taken in their order, so any number
-/// of threads gives the same bits.
+/// `w_t [kernel, outputs, inputs]` holds the transposed weights of each tap; `scratch` has [`conv1d_scratch`] elements. Sums
+/// over sequences are taken in their order, so any number of threads gives the same bits.
 ///
 /// # Panics
 /// A slice does not have the size of its shape, or the taps do not fit ([`Conv1d::output_len`]).
@@ -404,6 +490,7 @@ pub fn conv1d_backward<R: SimdReal>(
     dx: Option<(&mut [R], Accumulate)>,
     dw: Option<(&mut [R], Accumulate)>,
     dbias: Option<(&mut [R], Accumulate)>,
+    scratch: &mut [R],
 ) {
     let plan = Plan::new(level, conv, sizes);
     let ConvSizes {
@@ -412,6 +499,7 @@ pub fn conv1d_backward<R: SimdReal>(
         inputs,
         outputs,
     } = sizes;
+    plan.check("scratch", scratch.len(), &[conv1d_scratch(conv, sizes)]);
     plan.check("x", x.len(), &[batch, len, inputs]);
     plan.check("w_t", w_t.len(), &[conv.kernel, outputs, inputs]);
     plan.check("dy", dy.len(), &[batch, plan.steps, outputs]);
@@ -421,10 +509,20 @@ pub fn conv1d_backward<R: SimdReal>(
     }
     if let Some((dw, acc)) = dw {
         plan.check("dw", dw.len(), &[conv.kernel, inputs, outputs]);
-        let size = inputs * outputs;
-        threads::for_each_chunk(parallel, dw, size.max(1), |j, dw| {
-            plan.tap_gradient(j, x, dy, dw, acc);
-        });
+        let taps = Taps {
+            first: 0,
+            size: (inputs * outputs).max(1),
+            dw,
+            partial: scratch,
+        };
+        let work = |taps: Taps<'_, R>| {
+            let mut partials = taps.partial.chunks_exact_mut(taps.size);
+            for (j, dw) in taps.dw.chunks_exact_mut(taps.size).enumerate() {
+                let partial = partials.next().unwrap_or_default();
+                plan.tap_gradient(taps.first + j, x, dy, dw, partial, acc);
+            }
+        };
+        for_each_block(taps, conv.kernel, 1, parallel, &Taps::split, &work);
     }
     if let Some((dx, acc)) = dx {
         plan.check("dx", dx.len(), &[batch, len, inputs]);

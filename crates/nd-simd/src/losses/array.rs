@@ -3,7 +3,7 @@
 //! Every loss has three forms: `mse(&pred, &target)` is the plain mean, `mse_gradient(&pred, &target)` its gradient in the
 //! prediction, and `mse_with_gradient(&pred, &target, &options)` both at once with a mask, weights along the horizon and a
 //! choice of reduction. [`loss()`] takes the same options without a gradient. Arrays may have any layout; terms are added
-//! in the element type over blocks of 1024 entries, the blocks in f64, and the result is rounded once.
+//! in the element type over blocks of at most 1024 entries, the blocks in f64, and the result is rounded once.
 
 use ndarray::{Array, ArrayRef, ArrayView, ArrayView1, Dimension, Ix1};
 

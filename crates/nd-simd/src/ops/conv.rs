@@ -4,7 +4,9 @@ use nd_core::Precision;
 use nd_core::autograd::{Backward, NodeId, Op, Orientation, Packed, Var};
 
 use super::slot;
-use crate::conv::{Conv1d, ConvLayout, ConvSizes, conv1d_backward, conv1d_forward, transpose_taps};
+use crate::conv::{
+    Conv1d, ConvLayout, ConvSizes, conv1d_backward, conv1d_forward, conv1d_scratch, transpose_taps,
+};
 use crate::lanes::SimdReal;
 
 /// Convolutions on the tape.
@@ -113,6 +115,7 @@ impl<R: SimdReal> Op<R> for Convolution {
                 dx,
                 dw,
                 dbias,
+                &mut step.scratch(conv1d_scratch(conv, sizes)),
             );
         };
         let (dx, dw, dbias) = (slot(&mut dx), slot(&mut dw), slot(&mut dbias));
