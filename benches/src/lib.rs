@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod comparison;
+pub mod kernels;
 pub mod limits;
 pub mod machine;
 pub mod measure;

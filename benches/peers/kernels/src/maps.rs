@@ -310,7 +310,7 @@ fn loss(
     of_error: impl Fn(f32) -> f32 + 'static,
 ) -> (usize, Vec<Contestant>) {
     let (y, y_hat) = (Rc::new(noise(len, 11)), Rc::new(scaled(len, 2.0, 12)));
-    let weight = vec![1.0; len];
+    let weight = Buffer::from_slice(&vec![1.0; len]);
     let (z, z_hat) = (Rc::clone(&y), Rc::clone(&y_hat));
     let share = 1.0 / len as f64;
     let all = vec![
