@@ -4,6 +4,9 @@
 //! instruction set and element type. Structs rather than closures: a closure cannot be `#[inline(always)]`, and one that
 //! is not inlined is compiled without the instruction set.
 //!
+//! Functions of one and two inputs work on two vectors at a time: constants are read once for both, and while one waits for a result the other
+//! goes on. (At [`crate::SimdLevel::Scalar`] one element follows the other, which the compiler makes vectors of where it can.)
+//!
 //! `ADD` chooses between `y = f(..)` and `y += f(..)` at compile time: with `false` the old `y` is never read, whatever it holds.
 
 use crate::dispatch::Isa;
@@ -32,6 +35,37 @@ pub trait Ternary: Copy {
     ) -> Lanes<S, R>;
 }
 
+/// Vectors in pairs, and the last one when their number is odd; without pairs at the scalar level.
+#[inline(always)]
+fn in_pairs<S: Isa, V>(x: &[V]) -> (&[[V; 2]], &[V]) {
+    if S::IS_SCALAR {
+        (&[], x)
+    } else {
+        x.as_chunks()
+    }
+}
+
+/// As [`in_pairs`].
+#[inline(always)]
+fn in_pairs_mut<S: Isa, V>(x: &mut [V]) -> (&mut [[V; 2]], &mut [V]) {
+    if S::IS_SCALAR {
+        (&mut [], x)
+    } else {
+        x.as_chunks_mut()
+    }
+}
+
+/// `y = value`, or `y += value`.
+#[inline(always)]
+fn write<const ADD: bool, S: Isa, R: SimdReal>(y: &mut R::Vector<S>, value: Lanes<S, R>) {
+    *y = if ADD {
+        Lanes::from_raw(value.simd(), *y) + value
+    } else {
+        value
+    }
+    .raw();
+}
+
 /// `y = f(x)`, or `y += f(x)`; lengths are the caller's business (the shorter counts).
 #[inline(always)]
 pub fn map_unary<const ADD: bool, S: Isa, R: SimdReal>(
@@ -42,14 +76,17 @@ pub fn map_unary<const ADD: bool, S: Isa, R: SimdReal>(
 ) {
     let (x_full, x_rest) = R::split::<S>(x);
     let (y_full, y_rest) = R::split_mut::<S>(y);
-    for (&x, y) in x_full.iter().zip(y_full) {
-        let value = f.apply::<S, R>(Lanes::from_raw(simd, x));
-        *y = if ADD {
-            Lanes::from_raw(simd, *y) + value
-        } else {
-            value
-        }
-        .raw();
+    let len = x_full.len().min(y_full.len());
+    let (x_pairs, x_single) = in_pairs::<S, _>(&x_full[..len]);
+    let (y_pairs, y_single) = in_pairs_mut::<S, _>(&mut y_full[..len]);
+    for (x, y) in x_pairs.iter().zip(y_pairs) {
+        let first = f.apply::<S, R>(Lanes::from_raw(simd, x[0]));
+        let second = f.apply::<S, R>(Lanes::from_raw(simd, x[1]));
+        write::<ADD, S, R>(&mut y[0], first);
+        write::<ADD, S, R>(&mut y[1], second);
+    }
+    for (&x, y) in x_single.iter().zip(y_single) {
+        write::<ADD, S, R>(y, f.apply::<S, R>(Lanes::from_raw(simd, x)));
     }
     if !x_rest.is_empty() {
         let value = f.apply::<S, R>(Lanes::load_partial(simd, x_rest));
@@ -66,7 +103,13 @@ pub fn map_unary<const ADD: bool, S: Isa, R: SimdReal>(
 #[inline(always)]
 pub fn map_in_place<S: Isa, R: SimdReal>(simd: S, f: impl Unary, x: &mut [R]) {
     let (full, rest) = R::split_mut::<S>(x);
-    for x in full {
+    let (pairs, single) = in_pairs_mut::<S, _>(full);
+    for x in pairs {
+        let first = f.apply::<S, R>(Lanes::from_raw(simd, x[0]));
+        let second = f.apply::<S, R>(Lanes::from_raw(simd, x[1]));
+        *x = [first.raw(), second.raw()];
+    }
+    for x in single {
         *x = f.apply::<S, R>(Lanes::from_raw(simd, *x)).raw();
     }
     if !rest.is_empty() {
@@ -87,14 +130,19 @@ pub fn map_binary<const ADD: bool, S: Isa, R: SimdReal>(
     let (a_full, a_rest) = R::split::<S>(a);
     let (b_full, b_rest) = R::split::<S>(b);
     let (y_full, y_rest) = R::split_mut::<S>(y);
-    for ((&a, &b), y) in a_full.iter().zip(b_full).zip(y_full) {
+    let len = a_full.len().min(b_full.len()).min(y_full.len());
+    let (a_pairs, a_single) = in_pairs::<S, _>(&a_full[..len]);
+    let (b_pairs, b_single) = in_pairs::<S, _>(&b_full[..len]);
+    let (y_pairs, y_single) = in_pairs_mut::<S, _>(&mut y_full[..len]);
+    for ((a, b), y) in a_pairs.iter().zip(b_pairs).zip(y_pairs) {
+        let first = f.apply::<S, R>(Lanes::from_raw(simd, a[0]), Lanes::from_raw(simd, b[0]));
+        let second = f.apply::<S, R>(Lanes::from_raw(simd, a[1]), Lanes::from_raw(simd, b[1]));
+        write::<ADD, S, R>(&mut y[0], first);
+        write::<ADD, S, R>(&mut y[1], second);
+    }
+    for ((&a, &b), y) in a_single.iter().zip(b_single).zip(y_single) {
         let value = f.apply::<S, R>(Lanes::from_raw(simd, a), Lanes::from_raw(simd, b));
-        *y = if ADD {
-            Lanes::from_raw(simd, *y) + value
-        } else {
-            value
-        }
-        .raw();
+        write::<ADD, S, R>(y, value);
     }
     if !a_rest.is_empty() {
         let value = f.apply::<S, R>(

@@ -1,7 +1,7 @@
 //! Sums and their kin: over a slice, over each row, over each column.
 //!
-//! The simple version of a sum is a loop. Here a slice is cut into blocks of 1024 elements (512 without vectors); a block is
-//! summed in four vectors side by side, at most [`CHAIN`] additions each, and the blocks' sums, as f64, are added in a fixed binary tree. So the result does not depend on
+//! The simple version of a sum is a loop. Here a slice is cut into blocks of 4096 elements (fewer where vectors are short); a block is
+//! summed in eight vectors side by side, at most [`CHAIN`] additions each, and the blocks' sums, as f64, are added in a fixed binary tree. So the result does not depend on
 //! alignment or threads, and its error is bounded whatever the length:
 //! [`SUM_ERROR`] times the unit roundoff of the element type times the sum of the absolute terms.
 //!
@@ -32,6 +32,9 @@ pub(crate) const CHAIN: usize = 128;
 
 /// The largest block, in elements.
 const BLOCK: usize = 1024;
+
+/// The largest block of a plain sum: what happens between blocks should not count.
+const SUM_BLOCK: usize = 4096;
 
 /// Elements that `chains` running sums of vectors take in [`CHAIN`] additions each.
 #[inline(always)]
@@ -84,6 +87,21 @@ impl Term for Product {
     }
 }
 
+#[derive(Clone, Copy)]
+struct Square;
+
+impl Term for Square {
+    #[inline(always)]
+    fn term<S: Isa, R: SimdReal>(
+        self,
+        a: Lanes<S, R>,
+        _: Lanes<S, R>,
+        sum: Lanes<S, R>,
+    ) -> Lanes<S, R> {
+        a.mul_add(a, sum)
+    }
+}
+
 /// `0 x`: zero where finite, NaN where not.
 #[derive(Clone, Copy)]
 struct NotFinite;
@@ -100,17 +118,20 @@ impl Term for NotFinite {
     }
 }
 
-/// The sum of a block in four vectors; the masked rest loads zeros, which add nothing.
+/// Running sums of a block: additions wait for each other, loads do not.
+const SUMS: usize = 8;
+
+/// The sum of a block in [`SUMS`] vectors; the masked rest loads zeros, which add nothing.
 #[inline(always)]
 fn block_sum<S: Isa, R: SimdReal>(simd: S, term: impl Term, a: &[R], b: &[R]) -> R {
     let (a_full, a_rest) = R::split::<S>(a);
     let (b_full, b_rest) = R::split::<S>(b);
     let lane = |x| Lanes::<S, R>::from_raw(simd, x);
-    let mut sums = [Lanes::<S, R>::zero(simd); 4];
-    let (a_quads, a_singles) = a_full.as_chunks::<4>();
-    let (b_quads, b_singles) = b_full.as_chunks::<4>();
-    for (a, b) in a_quads.iter().zip(b_quads) {
-        for i in 0..4 {
+    let mut sums = [Lanes::<S, R>::zero(simd); SUMS];
+    let (a_groups, a_singles) = a_full.as_chunks::<SUMS>();
+    let (b_groups, b_singles) = b_full.as_chunks::<SUMS>();
+    for (a, b) in a_groups.iter().zip(b_groups) {
+        for i in 0..SUMS {
             sums[i] = term.term(lane(a[i]), lane(b[i]), sums[i]);
         }
     }
@@ -122,9 +143,10 @@ fn block_sum<S: Isa, R: SimdReal>(simd: S, term: impl Term, a: &[R], b: &[R]) ->
             Lanes::load_partial(simd, a_rest),
             Lanes::load_partial(simd, b_rest),
         );
-        sums[3] = term.term(a, b, sums[3]);
+        sums[SUMS - 1] = term.term(a, b, sums[SUMS - 1]);
     }
-    ((sums[0] + sums[1]) + (sums[2] + sums[3])).sum()
+    let half: [_; SUMS / 2] = std::array::from_fn(|i| sums[i] + sums[i + SUMS / 2]);
+    ((half[0] + half[1]) + (half[2] + half[3])).sum()
 }
 
 struct SumKernel<'a, T, R> {
@@ -140,7 +162,7 @@ impl<T: Term, R: SimdReal> Kernel for SumKernel<'_, T, R> {
         // A binary counter: `partial[k]` holds the sum of 2^k blocks. The same tree as `tree::reduce`, without recursion.
         let mut partial = [0.0; usize::BITS as usize];
         let mut count = 0usize;
-        let block = BLOCK.min(chain_block::<S, R>(4));
+        let block = SUM_BLOCK.min(chain_block::<S, R>(SUMS));
         for (a, b) in self.a.chunks(block).zip(self.b.chunks(block)) {
             let mut sum = block_sum(simd, self.term, a, b).to_f64();
             let mut k = 0;
@@ -151,11 +173,10 @@ impl<T: Term, R: SimdReal> Kernel for SumKernel<'_, T, R> {
             partial[k] = sum;
             count += 1;
         }
-        let mut total = 0.0;
-        for (k, partial) in partial.iter().enumerate() {
-            if count >> k & 1 == 1 {
-                total += partial;
-            }
+        let (mut total, mut left) = (0.0, count);
+        while left != 0 {
+            total += partial[left.trailing_zeros() as usize];
+            left &= left - 1;
         }
         total
     }
@@ -181,14 +202,14 @@ instantiate! {
     then { dispatch(level, SumKernel { term: Product, a, b }) }
 }
 
-/// `sum x_i^2`; error at most [`SUM_ERROR`].
-///
-/// # Panics
-/// The machine lacks the level.
-#[must_use]
-#[track_caller]
-pub fn squared_norm<R: SimdReal>(level: SimdLevel, x: &[R]) -> f64 {
-    dot_slice(level, x, x)
+instantiate! {
+    /// `sum x_i^2`; error at most [`SUM_ERROR`].
+    ///
+    /// # Panics
+    /// The machine lacks the level.
+    pub fn squared_norm<R>(level: SimdLevel, x: &[R]) -> f64
+    {}
+    then { dispatch(level, SumKernel { term: Square, a: x, b: x }) }
 }
 
 instantiate! {
@@ -399,7 +420,7 @@ impl<R: SimdReal> Kernel for RowSumsKernel<'_, R> {
         for (r, out) in out.iter_mut().enumerate() {
             let row = &x[r * cols..][..cols];
             let mut total = 0.0;
-            for block in row.chunks(BLOCK.min(chain_block::<S, R>(4))) {
+            for block in row.chunks(SUM_BLOCK.min(chain_block::<S, R>(SUMS))) {
                 total += block_sum(simd, Plain, block, block).to_f64();
             }
             *out = R::from_f64(total * scale);

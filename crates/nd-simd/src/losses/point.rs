@@ -246,6 +246,9 @@ impl LossFunction for Tukey {
     }
 }
 
+/// Running sums of a block: additions wait for each other, loads do not.
+const SUMS: usize = 4;
+
 pub(super) struct LossKernel<'a, F, R> {
     pub(super) loss: F,
     /// Both target and prediction are multiplied by this first.
@@ -262,7 +265,7 @@ impl<F: LossFunction, R: SimdReal> Kernel for LossKernel<'_, F, R> {
     #[inline(always)]
     fn run<S: Isa>(mut self, simd: S) -> f64 {
         let mut total = 0.0;
-        let most = BLOCK.min(chain_block::<S, R>(1));
+        let most = BLOCK.min(chain_block::<S, R>(SUMS));
         for start in (0..self.y.len()).step_by(most) {
             let block = start..self.y.len().min(start + most);
             let (y, y_hat) = (&self.y[block.clone()], &self.y_hat[block.clone()]);
@@ -295,6 +298,31 @@ impl<F: LossFunction, R: SimdReal> Kernel for LossKernel<'_, F, R> {
     }
 }
 
+/// A loss and what it is multiplied by.
+struct Entry<F, S: Isa, R: SimdReal> {
+    loss: F,
+    scale: Lanes<S, R>,
+    grad_scale: Lanes<S, R>,
+}
+
+impl<F: LossFunction, S: Isa, R: SimdReal> Entry<F, S, R> {
+    /// The loss and its gradient, both weighted; zero where the weight is.
+    #[inline(always)]
+    fn weighted(
+        &self,
+        y: Lanes<S, R>,
+        y_hat: Lanes<S, R>,
+        weight: Lanes<S, R>,
+    ) -> (Lanes<S, R>, Lanes<S, R>) {
+        let counts = !weight.equal(y.constant(R::ZERO));
+        let (loss, slope) = self.loss.apply(y * self.scale, y_hat * self.scale);
+        (
+            counts.or_zero(loss * weight),
+            counts.or_zero(slope * weight * self.grad_scale),
+        )
+    }
+}
+
 #[allow(clippy::too_many_arguments, reason = "the inner loop of one kernel")]
 #[inline(always)]
 fn block_loss<const GRAD: bool, S: Isa, R: SimdReal>(
@@ -309,38 +337,49 @@ fn block_loss<const GRAD: bool, S: Isa, R: SimdReal>(
 ) -> R {
     let lane = |x| Lanes::<S, R>::from_raw(simd, x);
     let scale = Lanes::<S, R>::splat(simd, scale);
-    let grad_scale = scale * grad_scale;
     let (y_full, y_rest) = R::split::<S>(y);
     let (y_hat_full, y_hat_rest) = R::split::<S>(y_hat);
     let (weight_full, weight_rest) = R::split::<S>(weight);
     let (grad_full, grad_rest) = R::split_mut::<S>(grad);
-    let mut sum = Lanes::<S, R>::zero(simd);
-    for i in 0..y_full.len() {
-        let weight = lane(weight_full[i]);
-        let counts = !weight.equal(Lanes::zero(simd));
-        let (loss, slope) =
-            loss.apply::<S, R>(lane(y_full[i]) * scale, lane(y_hat_full[i]) * scale);
-        sum += counts.or_zero(loss * weight);
+    let entry = Entry {
+        loss,
+        scale,
+        grad_scale: scale * grad_scale,
+    };
+    let mut sums = [Lanes::<S, R>::zero(simd); SUMS];
+    let whole = y_full.len() / SUMS * SUMS;
+    for i in (0..whole).step_by(SUMS) {
+        for j in 0..SUMS {
+            let (y, y_hat) = (lane(y_full[i + j]), lane(y_hat_full[i + j]));
+            let (term, slope) = entry.weighted(y, y_hat, lane(weight_full[i + j]));
+            sums[j] += term;
+            if GRAD {
+                grad_full[i + j] = slope.raw();
+            }
+        }
+    }
+    for i in whole..y_full.len() {
+        let (y, y_hat) = (lane(y_full[i]), lane(y_hat_full[i]));
+        let (term, slope) = entry.weighted(y, y_hat, lane(weight_full[i]));
+        sums[i - whole] += term;
         if GRAD {
-            grad_full[i] = counts.or_zero(slope * weight * grad_scale).raw();
+            grad_full[i] = slope.raw();
         }
     }
     if !y_rest.is_empty() {
+        let (y, y_hat) = (
+            Lanes::load_partial(simd, y_rest),
+            Lanes::load_partial(simd, y_hat_rest),
+        );
         // Weights beyond the end load as zero.
         let weight = Lanes::load_partial(simd, weight_rest);
-        let counts = !weight.equal(Lanes::zero(simd));
-        let (loss, slope) = loss.apply::<S, R>(
-            Lanes::load_partial(simd, y_rest) * scale,
-            Lanes::load_partial(simd, y_hat_rest) * scale,
-        );
-        sum += counts.or_zero(loss * weight);
+        let (term, slope) = entry.weighted(y, y_hat, weight);
+        sums[SUMS - 1] += term;
         if GRAD {
-            counts
-                .or_zero(slope * weight * grad_scale)
-                .store_partial(grad_rest);
+            slope.store_partial(grad_rest);
         }
     }
-    sum.sum()
+    ((sums[0] + sums[1]) + (sums[2] + sums[3])).sum()
 }
 
 /// Runs `$body` with the loss function's struct bound to `$f`.

@@ -26,6 +26,8 @@ pub struct Constants<R: 'static> {
     expm1_lowest: R,
     /// `(e^r - 1 - r) / r^2`
     tail: &'static [R],
+    /// `(e^(-r/2) - 1) / r`, from the same polynomial.
+    halved: &'static [R],
 }
 
 pub(super) mod single {
@@ -42,14 +44,27 @@ pub(super) mod single {
         highest: 89.0,
         parts_lowest: -120.0,
         expm1_lowest: -80.0,
-        tail: &[
-            0.5,
-            0.166_665_769_896_987_756_83,
-            0.041_666_554_617_204_574_203,
-            0.008_363_179_052_722_577_370_4,
-            0.001_392_618_358_771_349_454_2,
+        tail: &TAIL,
+        halved: &[
+            -0.5,
+            TAIL[0] / 4.0,
+            -TAIL[1] / 8.0,
+            TAIL[2] / 16.0,
+            -TAIL[3] / 32.0,
+            TAIL[4] / 64.0,
         ],
     };
+    #[allow(
+        clippy::excessive_precision,
+        reason = "coefficients are given as computed; the compiler rounds them"
+    )]
+    const TAIL: [f32; 5] = [
+        0.5,
+        0.166_665_769_896_987_756_83,
+        0.041_666_554_617_204_574_203,
+        0.008_363_179_052_722_577_370_4,
+        0.001_392_618_358_771_349_454_2,
+    ];
 }
 
 pub(super) mod double {
@@ -66,24 +81,44 @@ pub(super) mod double {
         highest: 710.0,
         parts_lowest: -770.0,
         expm1_lowest: -700.0,
-        tail: &[
-            0.500_000_000_000_000_102_21,
-            0.166_666_666_666_666_674_53,
-            0.041_666_666_666_624_127_873,
-            0.008_333_333_333_330_061_832_5,
-            0.001_388_888_891_721_371_690_1,
-            1.984_126_986_305_361_687_8e-4,
-            2.480_152_129_595_437_513_1e-5,
-            2.755_726_845_999_706_477_2e-6,
-            2.762_008_844_540_974_816_1e-7,
-            2.510_038_549_551_031_907_8e-8,
+        tail: &TAIL,
+        halved: &[
+            -0.5,
+            TAIL[0] / 4.0,
+            -TAIL[1] / 8.0,
+            TAIL[2] / 16.0,
+            -TAIL[3] / 32.0,
+            TAIL[4] / 64.0,
+            -TAIL[5] / 128.0,
+            TAIL[6] / 256.0,
+            -TAIL[7] / 512.0,
+            TAIL[8] / 1024.0,
+            -TAIL[9] / 2048.0,
         ],
     };
+    #[allow(
+        clippy::excessive_precision,
+        reason = "coefficients are given as computed; the compiler rounds them"
+    )]
+    const TAIL: [f64; 10] = [
+        0.500_000_000_000_000_102_21,
+        0.166_666_666_666_666_674_53,
+        0.041_666_666_666_624_127_873,
+        0.008_333_333_333_330_061_832_5,
+        0.001_388_888_891_721_371_690_1,
+        1.984_126_986_305_361_687_8e-4,
+        2.480_152_129_595_437_513_1e-5,
+        2.755_726_845_999_706_477_2e-6,
+        2.762_008_844_540_974_816_1e-7,
+        2.510_038_549_551_031_907_8e-8,
+    ];
     /// `ln 2` with its low 20 bits cleared.
     const LN2_HIGH: f64 = 0.693_147_180_369_123_8;
 }
 
 /// `(n, e^r - 1)` for `x + low = n ln 2 + r`; `low` is a correction below the last place of `x`.
+///
+/// Without a correction it is minus zero, whose addition changes nothing, as the compiler knows; plus zero would turn `-0` into `0`.
 #[inline(always)]
 fn reduce<S: Isa, R: SimdReal>(x: Lanes<S, R>, low: Lanes<S, R>) -> (Lanes<S, R>, Lanes<S, R>) {
     let c = &R::EXP;
@@ -106,7 +141,6 @@ pub fn exp<S: Isa, R: SimdReal>(x: Lanes<S, R>) -> Lanes<S, R> {
     if S::IS_SCALAR {
         return x.map(R::std_exp);
     }
-    // Adding minus zero changes nothing, and the compiler knows it; plus zero would turn `-0` into `0`.
     let (n, e) = reduce(clamp(x), x.constant(-R::ZERO));
     (e + R::ONE).scale_by_power(n)
 }
@@ -122,6 +156,31 @@ pub(super) fn exp_of_sum_parts<S: Isa, R: SimdReal>(
     (e, n)
 }
 
+/// `(m, n)` with `e^-x = (1 + m) 2^n`, for `x` of at most 800 in size.
+#[inline(always)]
+pub(super) fn exp_minus_parts<S: Isa, R: SimdReal>(x: Lanes<S, R>) -> (Lanes<S, R>, Lanes<S, R>) {
+    let (n, e) = reduce(-x, x.constant(-R::ZERO));
+    (e, n)
+}
+
+/// `(u^2, m, n)` with `e^(-u^2/2) = (1 + m) 2^n` for `u` of at most 40 in size.
+///
+/// The square is kept in two parts, because an error of one ULP in it would be `u^2` ULP of the result. With
+/// `u^2 = r - 2 n ln 2` nothing has to be halved on the way to `e^(-r/2)`.
+#[inline(always)]
+pub(super) fn gaussian_parts<S: Isa, R: SimdReal>(
+    u: Lanes<S, R>,
+) -> (Lanes<S, R>, Lanes<S, R>, Lanes<S, R>) {
+    let c = &R::EXP;
+    let two = R::ONE + R::ONE;
+    let square = u * u;
+    let rounded_off = u.mul_add(u, -square);
+    let n = (square * (c.log2_e * R::from_f64(-0.5))).round();
+    let r = n.mul_add(u.constant(two * c.ln2_high), square);
+    let r = r + n.mul_add(u.constant(two * c.ln2_low), rounded_off);
+    (square, r * polynomial(r, c.halved), n)
+}
+
 /// The smallest argument of [`exp_parts`] that is not clamped: `x e^x` is zero there; NaN stays.
 #[inline(always)]
 pub(super) fn clamp_left_tail<S: Isa, R: SimdReal>(x: Lanes<S, R>) -> Lanes<S, R> {
@@ -132,14 +191,14 @@ pub(super) fn clamp_left_tail<S: Isa, R: SimdReal>(x: Lanes<S, R>) -> Lanes<S, R
 /// denormal.
 #[inline(always)]
 pub(super) fn exp_parts<S: Isa, R: SimdReal>(x: Lanes<S, R>) -> (Lanes<S, R>, Lanes<S, R>) {
-    let (n, e) = reduce(clamp_left_tail(x), x.constant(R::ZERO));
+    let (n, e) = reduce(clamp_left_tail(x), x.constant(-R::ZERO));
     (e + R::ONE, n)
 }
 
 /// `e^x - 1` without cancellation, for `x` of at most 80 in size.
 #[inline(always)]
 pub(super) fn expm1_small<S: Isa, R: SimdReal>(x: Lanes<S, R>) -> Lanes<S, R> {
-    let (n, e) = reduce(x, x.constant(R::ZERO));
+    let (n, e) = reduce(x, x.constant(-R::ZERO));
     let power = n.power_of_two();
     e.mul_add(power, power - x.constant(R::ONE))
 }
