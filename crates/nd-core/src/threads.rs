@@ -5,10 +5,15 @@
 //! [`Threads::install`]; nested levels divide the number with [`Threads::split`], so a grid search over four points on
 //! sixteen threads gives each fit four.
 
-use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::CoreError;
+
+/// Threads of one budget, at most.
+///
+/// A system that runs out of threads half-way through a pool can leave the others waiting for ever; no machine of today gains
+/// from more than this.
+pub const MOST_THREADS: usize = 1024;
 
 /// How many threads may work, and the pool they live in; clones share the pool.
 #[derive(Clone)]
@@ -22,12 +27,16 @@ impl Threads {
     /// A budget of exactly `count` threads, or of all that the machine offers.
     ///
     /// # Errors
-    /// A count of zero, or a system that cannot start the threads.
+    /// A count of zero or above [`MOST_THREADS`], or a system that cannot start the threads.
     pub fn new(count: Option<usize>) -> Result<Self, CoreError> {
         let count = match count {
             Some(0) => return Err(CoreError::ZeroThreads),
+            Some(wanted) if wanted > MOST_THREADS => {
+                let most = MOST_THREADS;
+                return Err(CoreError::TooManyThreads { wanted, most });
+            }
             Some(count) => count,
-            None => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            None => std::thread::available_parallelism().map_or(1, |n| n.get().min(MOST_THREADS)),
         };
         let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
         // A pool that only the registry holds is idle; one that somebody holds may be busy with work of its own, and
@@ -163,6 +172,15 @@ mod tests {
             assert!(seen.into_inner().unwrap().len() <= count);
         }
         assert_eq!(Threads::new(Some(0)).unwrap_err(), CoreError::ZeroThreads);
+    }
+
+    #[test]
+    fn a_budget_beyond_any_machine_is_refused_before_a_thread_starts() {
+        for wanted in [MOST_THREADS + 1, 100_000, usize::MAX] {
+            let most = MOST_THREADS;
+            let error = Threads::new(Some(wanted)).unwrap_err();
+            assert_eq!(error, CoreError::TooManyThreads { wanted, most });
+        }
     }
 
     #[test]
