@@ -28,6 +28,50 @@ pub fn seasonal_naive<R: Real>(y: &[R], seasonality: usize, horizon: usize) -> V
         .collect()
 }
 
+/// [`seasonal_naive`] of a series with rows that were not observed: value `k` is that of the last observed row a whole
+/// number of seasons before it.
+///
+/// Where no such row was observed it is the last observed value of the series, and zero where there is none at all.
+///
+/// ```
+/// use nd_data::baseline::observed_seasonal_naive;
+/// let seen = [true, true, true, false];
+/// assert_eq!(observed_seasonal_naive(&[1.0, 2.0, 3.0, 0.0], &seen, 2, 3), vec![3.0, 2.0, 3.0]);
+/// ```
+///
+/// # Panics
+/// If the season is zero, or the lengths differ.
+#[must_use]
+#[track_caller]
+pub fn observed_seasonal_naive<R: Real>(
+    y: &[R],
+    observed: &[bool],
+    seasonality: usize,
+    horizon: usize,
+) -> Vec<R> {
+    assert!(
+        y.len() == observed.len(),
+        "{} values with {} flags",
+        y.len(),
+        observed.len()
+    );
+    assert!(
+        seasonality > 0,
+        "a season of 0 rows; 1 repeats the last value"
+    );
+    // A series shorter than a season is one, as in the forecast without a mask.
+    let season = seasonality.min(y.len()).max(1);
+    let last = (0..y.len()).rev().find(|&row| observed[row]);
+    let place = |k: usize| {
+        let newest = (y.len() + k % season).checked_sub(season)?;
+        let mut rows = (0..=newest).rev().step_by(season);
+        rows.find(|&row| observed.get(row) == Some(&true)).or(last)
+    };
+    (0..horizon)
+        .map(|k| place(k).map_or(R::ZERO, |row| y[row]))
+        .collect()
+}
+
 /// The M4 competition's benchmark Naive2: the last value of the series without its season, times the season.
 ///
 /// The season counts only if the autocorrelation at its lag passes the competition's test at 90 %,
@@ -112,6 +156,41 @@ mod tests {
         assert_eq!(seasonal_naive::<f32>(&[], 24, 2), vec![0.0; 2]);
         assert_eq!(naive2(&[1.0, 4.0], 12, 2), vec![4.0, 4.0]);
         assert_eq!(naive2::<f64>(&[], 12, 1), vec![0.0]);
+    }
+
+    #[test]
+    fn the_observed_naive_forecast_is_the_plain_one_of_a_whole_series() {
+        for (n, season, horizon) in [
+            (0, 3, 4),
+            (1, 3, 4),
+            (2, 3, 7),
+            (3, 3, 2),
+            (10, 4, 9),
+            (9, 1, 3),
+        ] {
+            let y: Vec<f32> = (0..n).map(|t| (t * t) as f32).collect();
+            let plain = seasonal_naive(&y, season, horizon);
+            let seen = vec![true; n];
+            assert_eq!(observed_seasonal_naive(&y, &seen, season, horizon), plain);
+        }
+    }
+
+    #[test]
+    fn the_observed_naive_forecast_steps_back_whole_seasons() {
+        let mut y: Vec<f64> = (0..21).map(|t| f64::from(t % 7)).collect();
+        let mut seen = vec![true; 21];
+        for hole in [14, 15, 8, 20] {
+            (y[hole], seen[hole]) = (-1e9, false);
+        }
+        let weekdays: Vec<f64> = (0..7).chain(0..3).map(f64::from).collect();
+        assert_eq!(observed_seasonal_naive(&y, &seen, 7, 10), weekdays);
+        // No Tuesday was ever seen: the last observed value stands in.
+        (seen[1], seen[19]) = (false, false);
+        assert_eq!(observed_seasonal_naive(&y, &seen, 7, 2), vec![0.0, 4.0]);
+        assert_eq!(
+            observed_seasonal_naive(&y, &[false; 21], 7, 2),
+            vec![0.0; 2]
+        );
     }
 
     #[test]

@@ -287,17 +287,19 @@ pub enum DataError {
     },
     /// Filling the gaps would multiply the data.
     #[error(
-        "{at}: filling the gaps at frequency {frequency} would add {missing} rows to {rows}; check the frequency and the time stamps for a mistyped year"
+        "{at}: filling the gaps at frequency {frequency} would add {missing} rows to the {rows} {what}, so that most were invented; check the time stamps for a mistyped year, name the frequency if the data are sparse, or choose the policy keep for gaps"
     )]
     GapTooLarge {
         /// The place of the row after the gap.
         at: Box<Location>,
         /// The frequency.
         frequency: Frequency,
-        /// Rows that would be added up to and including this gap.
+        /// Rows that would be added: in this gap alone, or up to and including it.
         missing: u64,
         /// Rows there are.
         rows: usize,
+        /// Whose rows: `of the series`, whose gap alone is too long, or `of all series`.
+        what: &'static str,
     },
     /// A time stamp that the frequency never reaches.
     #[error(
@@ -314,8 +316,10 @@ pub enum DataError {
         frequency: Frequency,
     },
     /// The frequency cannot be inferred.
-    #[error("the frequency cannot be inferred{}: {found}; name it (for example `h`, `15min`, `D`, `B`, `W-SUN`, `MS`, `QS`, `YS`, or a whole number for integer time stamps)", series_suffix(.series))]
+    #[error("{}the frequency cannot be inferred{}: {found}; name it (for example `h`, `15min`, `D`, `B`, `W-SUN`, `MS`, `QS`, `YS`, or a whole number for integer time stamps)", file_prefix(.file), series_suffix(.series))]
     FrequencyUnknown {
+        /// The file, where the stamps come from one.
+        file: Option<String>,
         /// What the stamps look like.
         found: String,
         /// A series that contradicts the others.
@@ -330,8 +334,10 @@ pub enum DataError {
         found: String,
     },
     /// A dated frequency for numbered stamps, or the other way round.
-    #[error("the frequency {frequency} does not fit time stamps that are {found}; {advice}")]
+    #[error("{}the frequency {frequency} does not fit time stamps that are {found}; {advice}", file_prefix(.file))]
     FrequencyKind {
+        /// The file, where the stamps come from one.
+        file: Option<String>,
         /// The frequency.
         frequency: Frequency,
         /// What the stamps are.
@@ -373,6 +379,14 @@ pub enum DataError {
         /// Values found.
         found: usize,
     },
+    /// Two series of one name were given to a builder.
+    #[error(
+        "series `{series}` was added twice; put all its rows into one series, or give the second another name"
+    )]
+    DuplicateSeries {
+        /// The name.
+        series: String,
+    },
     /// Something was asked for by a name that the panel does not have.
     #[error("no {what} `{name}`; there are: {found}")]
     NotFound {
@@ -405,6 +419,20 @@ pub enum DataError {
         /// Which series is too short, and by how much.
         reason: String,
     },
+    /// Windows fit the data, but none has enough observed values to learn from.
+    #[error(
+        "no training window of {input_size} inputs and {horizon} targets has enough observed values: {observed} of {rows} training rows are observed, the others are missing or masked; fill the missing values, or check the column they come from"
+    )]
+    NoObservedWindows {
+        /// Inputs of a window.
+        input_size: usize,
+        /// Targets of a window.
+        horizon: usize,
+        /// Training rows that are observed.
+        observed: usize,
+        /// Training rows.
+        rows: usize,
+    },
     /// Future values are missing for a series that is to be forecast.
     #[error("series `{series}`: {reason}")]
     FutureValues {
@@ -417,11 +445,37 @@ pub enum DataError {
 
 nd_core::debug_as_display!(DataError);
 
+fn file_prefix(file: &Option<String>) -> String {
+    file.as_ref()
+        .map(|file| format!("{file}: "))
+        .unwrap_or_default()
+}
+
 fn series_suffix(series: &Option<String>) -> String {
     series
         .as_ref()
         .map(|name| format!(" (series `{name}`)"))
         .unwrap_or_default()
+}
+
+/// The value that a text names, whatever its case; the error lists the names.
+pub(crate) fn choose<T: Copy>(
+    option: &'static str,
+    text: &str,
+    known: &[(&str, T)],
+) -> Result<T, DataError> {
+    let found = known.iter().find(|(name, _)| {
+        // A tabulator is a value, and blank.
+        name.eq_ignore_ascii_case(text) || name.eq_ignore_ascii_case(text.trim())
+    });
+    found.map(|(_, value)| *value).ok_or_else(|| {
+        let words = known.iter().map(|(name, _)| excerpt(name));
+        DataError::InvalidOption {
+            option,
+            expected: words.collect::<Vec<_>>().join(" or "),
+            found: format!("`{}`", excerpt(text)),
+        }
+    })
 }
 
 /// A text of the user's for a message: control characters made visible, and cut when long.

@@ -40,6 +40,8 @@ fn variant(error: &DataError) -> &'static str {
         DataError::Length { .. } => "Length",
         DataError::NotFound { .. } => "NotFound",
         DataError::InvalidOption { .. } => "InvalidOption",
+        DataError::NoObservedWindows { .. } => "NoObservedWindows",
+        DataError::DuplicateSeries { .. } => "DuplicateSeries",
         DataError::NoWindows { .. } => "NoWindows",
         DataError::FutureValues { .. } => "FutureValues",
         _ => "?",
@@ -823,7 +825,12 @@ fn time_cases() -> Vec<Case> {
             "unique_id,ds,y\na,2020-01-01,1\na,2020-01-04,1\na,2020-01-09,1\n",
             &long,
             "FrequencyUnknown",
-            &["3 days (1 times)", "5 days (1 times)", "name it"],
+            &[
+                "file.csv: ",
+                "3 days (1 times)",
+                "5 days (1 times)",
+                "name it",
+            ],
         ),
         case(
             "unique_id,ds,y\na,2020-01-01,1\n",
@@ -841,7 +848,12 @@ fn time_cases() -> Vec<Case> {
             "unique_id,ds,y\na,2020-01-01 00:00,1\na,2020-01-01 01:00,1\na,2020-01-01 02:00,1\na,2020-01-01 03:00,1\na,2020-01-01 04:00,1\nb,2020-01-01,1\nb,2020-01-02,1\nb,2020-01-03,1\n",
             &long,
             "FrequencyUnknown",
-            &["series `b`", "looks like `D`", "looks like `h`"],
+            &[
+                "file.csv: ",
+                "series `b`",
+                "looks like `D`",
+                "looks like `h`",
+            ],
         ),
         case(
             "unique_id,ds,y\na,0,1\na,10,1\na,20,1\na,30,1\na,40,1\na,47,1\na,60,1\na,70,2\na,80,1\n",

@@ -126,7 +126,7 @@ fn the_wide_layout_and_chosen_columns() {
     assert_eq!(
         panel.y(),
         [
-            11.0, 20.0, 30.0, 0.0, 0.0, 60.0, 11.0, 21.0, 0.0, 0.0, 0.0, 61.0
+            11.0, 20.0, 30.0, 30.0, 30.0, 60.0, 11.0, 21.0, 21.0, 21.0, 21.0, 61.0
         ]
     );
     let mask = panel.available_mask().unwrap();
@@ -145,6 +145,47 @@ fn the_wide_layout_and_chosen_columns() {
         panel.future_ds(0, 1),
         Err(DataError::NoFuture { .. })
     ));
+}
+
+#[test]
+fn unnamed_columns_are_skipped_where_others_are_ignored() {
+    for text in [
+        ",unique_id,ds,y,\n0,a,1,5,\n1,a,2,6,\n",
+        "unique_id,ds,,y\na,1,x,5\na,2,,6\n",
+    ] {
+        assert_eq!(read(text, &CsvOptions::single("ds", "y")).y(), [5.0, 6.0]);
+        let every = read_csv_from::<f64>(text.as_bytes(), "file.csv", &CsvOptions::default());
+        assert!(matches!(every, Err(DataError::UnnamedColumn { .. })));
+    }
+}
+
+#[test]
+fn options_have_names() {
+    let delimiters = [
+        (",", Delimiter::Comma),
+        ("Semicolon", Delimiter::Semicolon),
+        ("\t", Delimiter::Tab),
+        ("|", Delimiter::Pipe),
+    ];
+    for (text, delimiter) in delimiters {
+        assert_eq!(text.parse::<Delimiter>().unwrap(), delimiter);
+    }
+    assert_eq!("comma".parse::<DecimalMark>().unwrap(), DecimalMark::Comma);
+    assert_eq!("Latin-1".parse::<Encoding>().unwrap(), Encoding::Latin1);
+    assert_eq!(
+        "last".parse::<DuplicatePolicy>().unwrap(),
+        DuplicatePolicy::KeepLast
+    );
+    assert_eq!("linear".parse::<GapPolicy>().unwrap(), GapPolicy::Linear);
+    assert_eq!(
+        "ffill".parse::<MissingPolicy>().unwrap(),
+        MissingPolicy::ForwardFill
+    );
+    let error = "interpolate".parse::<GapPolicy>().unwrap_err().to_string();
+    assert!(
+        error.contains("`gaps`") && error.contains("linear") && error.contains("`interpolate`"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -224,7 +265,7 @@ fn missing_values() {
     let masked = Some(vec![true, false, false, true]);
     assert_eq!(
         with(MissingPolicy::Mask),
-        (vec![1.0, 0.0, 0.0, 4.0], vec![5.0, 6.0, 0.0, 8.0], masked)
+        (vec![1.0, 1.0, 1.0, 4.0], vec![5.0, 6.0, 6.0, 8.0], masked)
     );
     assert_eq!(
         with(MissingPolicy::ForwardFill),
@@ -241,7 +282,7 @@ fn missing_values() {
     );
     assert_eq!(
         (panel.y(), panel.series_mask(0)),
-        (&[5.0, 0.0, 7.0][..], Some(&[true, false, true][..]))
+        (&[5.0, 5.0, 7.0][..], Some(&[true, false, true][..]))
     );
     let panel = read(
         "unique_id,ds,y,available_mask\na,1,5,1\na,2,6,true\n",
@@ -272,7 +313,12 @@ fn gaps() {
         read(text, &options)
     };
     let panel = with(GapPolicy::Mask);
-    assert_eq!(panel.series_y(0), [1.0, 2.0, 0.0, 0.0, 8.0]);
+    assert_eq!(panel.series_y(0), [1.0, 2.0, 2.0, 2.0, 8.0]);
+    assert_eq!(panel.inserted_rows(), 2);
+    assert_eq!(
+        panel.column("x").unwrap().values()[..5],
+        [10.0, 20.0, 20.0, 20.0, 50.0]
+    );
     assert_eq!(
         panel.series_mask(0).unwrap(),
         [true, true, false, false, true]
@@ -310,7 +356,7 @@ fn gaps() {
         ..Repair::default()
     };
     let panel = repaired(text, repair);
-    assert_eq!(panel.y(), [1.0, 0.0, 0.0, 0.0, 5.0, 6.0, 7.0, 8.0, 9.0]);
+    assert_eq!(panel.y(), [1.0, 1.0, 1.0, 1.0, 5.0, 6.0, 7.0, 8.0, 9.0]);
     let seen = [true, false, false, false, true, true, true, true, true];
     assert_eq!(panel.available_mask(), Some(&seen[..]));
     // Gaps of business days are holidays, not weekends.
@@ -323,7 +369,70 @@ fn gaps() {
         },
     );
     assert_eq!(panel.frequency(), Some(Frequency::BUSINESS_DAY));
-    assert_eq!(panel.y(), [1.0, 2.0, 0.0, 0.0, 3.0, 4.0, 4.0, 4.0, 4.0]);
+    assert_eq!(panel.y(), [1.0, 2.0, 2.0, 2.0, 3.0, 4.0, 4.0, 4.0, 4.0]);
+}
+
+#[test]
+fn masked_rows_hold_what_was_observed_and_never_a_flag_for_it() {
+    let repair = Repair {
+        gaps: GapPolicy::Mask,
+        missing: MissingPolicy::Mask,
+        ..Repair::default()
+    };
+    // Before the first observation stands the first one; `b` has none at all.
+    let text = "unique_id,ds,y,x\na,1,,\na,2,,6\na,3,7,\na,4,8,9\na,7,5,1\nb,1,,3\nb,2,,\n";
+    let panel = repaired(text, repair);
+    assert_eq!(panel.series_y(0), [7.0, 7.0, 7.0, 8.0, 8.0, 8.0, 5.0]);
+    assert_eq!(panel.series_y(1), [0.0, 0.0]);
+    assert_eq!(
+        panel.column("x").unwrap().values(),
+        [6.0, 6.0, 6.0, 9.0, 9.0, 9.0, 1.0, 3.0, 3.0]
+    );
+    let seen = [false, false, false, true, false, false, true];
+    assert_eq!(panel.series_mask(0), Some(&seen[..]));
+    // Zeros that the file itself marks as not observed stay as they are, but nothing repeats them.
+    let text = "ds,y,available_mask\n1,5,1\n2,0,0\n3,,0\n5,6,1\n6,7,1\n7,8,1\n8,9,1\n";
+    let panel = repaired(text, repair);
+    assert_eq!(panel.y(), [5.0, 0.0, 5.0, 5.0, 6.0, 7.0, 8.0, 9.0]);
+    let seen = [true, false, false, false, true, true, true, true];
+    assert_eq!(panel.available_mask(), Some(&seen[..]));
+}
+
+#[test]
+fn most_rows_are_never_invented() {
+    let days = |n: i64| (1..=n).map(|t| format!("a,{t},1\n")).collect::<String>();
+    let fill = |text: &str, frequency: Option<Frequency>| -> Result<Panel<f64>, DataError> {
+        let repair = Repair {
+            gaps: GapPolicy::Mask,
+            frequency,
+            ..Repair::default()
+        };
+        let options = CsvOptions::default().with_repair(repair);
+        read_csv_from(text.as_bytes(), "file.csv", &options)
+    };
+    let head = "unique_id,ds,y\n";
+    // Half of the rows may be holes.
+    let panel = fill(&format!("{head}{}a,500,1\n", days(250)), None).unwrap();
+    assert_eq!((panel.n_rows(), panel.inserted_rows()), (500, 249));
+    let refused = |text: &str, frequency, parts: &[&str]| {
+        let error = fill(text, frequency).unwrap_err();
+        assert!(matches!(error, DataError::GapTooLarge { .. }), "{error}");
+        let message = error.to_string();
+        assert!(parts.iter().all(|part| message.contains(part)), "{message}");
+    };
+    let text = format!("{head}{}a,700,1\n", days(250));
+    refused(&text, None, &["449 rows", "251 of all series", "mistyped"]);
+    // A frequency that the user names may be of sparse data, up to a single gap longer than the series.
+    let one = "1".parse().unwrap();
+    assert_eq!(fill(&text, Some(one)).unwrap().n_rows(), 700);
+    let text = format!("{head}{}a,20000,1\n", days(1200));
+    refused(&text, Some(one), &["line 1202", "1201 of the series"]);
+    // ... nor one mistyped year among many long series.
+    let mut text = format!("{head}{}a,6000,1\n", days(1200));
+    for series in 0..50 {
+        text += &days(1200).replace('a', &format!("s{series}"));
+    }
+    refused(&text, None, &["4799 rows", "`a`"]);
 }
 
 #[test]
@@ -460,18 +569,7 @@ fn the_builder_checks_what_a_file_would() {
         ],
         &["series `b`", "`y`"],
     );
-    expect(vec![good(), good()], &["row 2", "1 comes after 2"]);
-    // Parts of one series are joined; a mask of one part covers the other.
-    let builder = PanelBuilder::new()
-        .series(Series::new("a", vec![1, 2], vec![1.0, 2.0]))
-        .series(Series::new("b", vec![1], vec![9.0]))
-        .series(Series::new("a", vec![3, 4], vec![3.0, 4.0]).available_mask(vec![false, true]));
-    let panel = builder.build().unwrap();
-    assert_eq!(panel.series_y(0), [1.0, 2.0, 3.0, 4.0]);
-    assert_eq!(
-        panel.available_mask(),
-        Some(&[true, true, false, true, true][..])
-    );
+    expect(vec![good(), good()], &["series `a` was added twice"]);
 }
 
 #[test]
@@ -537,7 +635,11 @@ fn local_scalers_by_hand_and_back() {
                 "{kind:?}: {z} for {y}"
             );
         }
-        assert_eq!(panel.series_y(0)[4], 99.0, "a masked value is left alone");
+        let masked = panel.series_y(0)[4];
+        assert!(
+            (masked - (99.0 - shift) / scale).abs() < 1e-12,
+            "{kind:?}: a masked value takes no part in the statistics and stays beside its neighbours"
+        );
         assert_eq!(
             panel.series_y(1),
             [0.0; 3],

@@ -112,7 +112,7 @@ proptest! {
             expected.push(starts);
         }
         match Windows::new(&panel, &config, WindowSet::Train) {
-            Err(DataError::NoWindows { .. }) => {
+            Err(DataError::NoWindows { .. } | DataError::NoObservedWindows { .. }) => {
                 prop_assert!(expected.iter().all(Vec::is_empty), "{expected:?}");
             }
             Err(other) => prop_assert!(false, "{other}"),
@@ -440,6 +440,68 @@ fn future_values_continue_each_series() {
     let error = PanelWindows::new(&panel, &config, WindowSet::Predict, &missing).unwrap_err();
     assert!(matches!(error, DataError::NotFound { .. }), "{error}");
     assert!(PanelWindows::new(&future, &config, WindowSet::Predict, &exogenous).is_err());
+}
+
+#[test]
+fn without_observed_rows_the_mask_is_to_blame_and_not_the_lengths() {
+    for multivariate in [false, true] {
+        let config = WindowConfig {
+            test_size: 2,
+            multivariate,
+            ..WindowConfig::new(4, 2)
+        };
+        let mut mask = vec![false; 20];
+        mask[1] = true;
+        let panel = panel(&[20], Some(&[mask]));
+        let error = Windows::new(&panel, &config, WindowSet::Train).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                DataError::NoObservedWindows {
+                    observed: 1,
+                    rows: 18,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+        let short = self::panel(&[1], None);
+        let error = Windows::new(&short, &config, WindowSet::Train).unwrap_err();
+        assert!(matches!(error, DataError::NoWindows { .. }), "{error}");
+    }
+}
+
+#[test]
+fn a_hole_is_no_outlier_in_its_window() {
+    // Values around 1000 with a spread of 2: a zero in a hole would be 500 deviations away.
+    let text: String = (0..40)
+        .filter(|t| t % 5 != 3)
+        .map(|t| format!("{t},{}\n", 1000 + 2 * (t % 3)))
+        .collect();
+    let options = nd_data::csv::CsvOptions::default().with_repair(nd_data::Repair {
+        gaps: nd_data::GapPolicy::Mask,
+        ..nd_data::Repair::default()
+    });
+    let text = format!("ds,y\n{text}");
+    let panel: Panel<f64> =
+        nd_data::csv::read_csv_from(text.as_bytes(), "file.csv", &options).unwrap();
+    let config = WindowConfig::new(10, 2);
+    for scaler in WindowScaler::ALL {
+        let source = PanelWindows::new(&panel, &config, WindowSet::Train, &Exogenous::default())
+            .unwrap()
+            .with_scaler(scaler);
+        let mut batch = Batch::new(source.layout());
+        batch.resize(1);
+        for window in 0..source.windows(0) {
+            source.gather(0, window, batch.view_mut().row(0));
+            let far = batch.insample_y.iter().any(|z| z.abs() > 5.0);
+            assert!(
+                scaler == WindowScaler::Identity || !far,
+                "{scaler}: {:?}",
+                batch.insample_y
+            );
+        }
+    }
 }
 
 #[test]

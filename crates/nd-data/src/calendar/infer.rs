@@ -29,6 +29,7 @@ where
     I: IntoIterator<Item = &'a [Timestamp]>,
 {
     infer_checked(series, kind).map_err(|failure| DataError::FrequencyUnknown {
+        file: None,
         found: failure.found,
         series: None,
     })

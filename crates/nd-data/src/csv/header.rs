@@ -57,8 +57,17 @@ impl Header<'_> {
                 });
             }
         }
+        // Where columns that nobody asked for are left out, so is one without a name: an exported index, or a delimiter at the
+        // end of every line.
+        let leaves_out = matches!(
+            &options.layout,
+            Layout::Long {
+                others: OtherColumns::Ignore,
+                ..
+            }
+        );
         for (i, name) in self.names.iter().enumerate() {
-            if options.ignore.contains(name) {
+            if options.ignore.contains(name) || name.is_empty() && leaves_out {
                 continue;
             }
             if name.is_empty() {

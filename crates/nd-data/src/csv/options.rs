@@ -1,5 +1,8 @@
 //! What a CSV file looks like, and what to do where it does not.
 
+use std::str::FromStr;
+
+use crate::error::{DataError, choose};
 use crate::panel::Repair;
 
 /// Which columns mean what.
@@ -81,6 +84,25 @@ impl Delimiter {
     }
 }
 
+impl FromStr for Delimiter {
+    type Err = DataError;
+
+    /// Reads the character, or its name: `comma`, `semicolon`, `tab`, `pipe`.
+    fn from_str(text: &str) -> Result<Self, DataError> {
+        let known = [
+            (",", Self::Comma),
+            (";", Self::Semicolon),
+            ("\t", Self::Tab),
+            ("|", Self::Pipe),
+            ("comma", Self::Comma),
+            ("semicolon", Self::Semicolon),
+            ("tab", Self::Tab),
+            ("pipe", Self::Pipe),
+        ];
+        choose("delimiter", text, &known)
+    }
+}
+
 /// What separates the whole part of a number from its fraction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum DecimalMark {
@@ -91,6 +113,21 @@ pub enum DecimalMark {
     Comma,
 }
 
+impl FromStr for DecimalMark {
+    type Err = DataError;
+
+    /// Reads the character, or its name: `point`, `comma`.
+    fn from_str(text: &str) -> Result<Self, DataError> {
+        let known = [
+            (".", Self::Point),
+            (",", Self::Comma),
+            ("point", Self::Point),
+            ("comma", Self::Comma),
+        ];
+        choose("decimal", text, &known)
+    }
+}
+
 /// How characters are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Encoding {
@@ -99,6 +136,19 @@ pub enum Encoding {
     Utf8,
     /// ISO 8859-1: every byte is a character.
     Latin1,
+}
+
+impl FromStr for Encoding {
+    type Err = DataError;
+
+    /// Reads `utf-8` or `latin-1`.
+    fn from_str(text: &str) -> Result<Self, DataError> {
+        choose(
+            "encoding",
+            text,
+            &[("utf-8", Self::Utf8), ("latin-1", Self::Latin1)],
+        )
+    }
 }
 
 /// How to read a CSV file.

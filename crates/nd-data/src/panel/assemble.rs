@@ -29,6 +29,8 @@ pub(super) struct Assembly<R> {
     /// The row of the input for each row, if rows have moved.
     pub(super) origin: Option<Vec<usize>>,
     lines: Option<Lines>,
+    /// Rows that were inserted into gaps.
+    pub(super) inserted: usize,
 }
 
 /// The time stamps of grouped rows.
@@ -48,13 +50,13 @@ pub(crate) fn assemble<R: Real>(rows: RawRows<R>, repair: &Repair) -> Result<Pan
         Some((frequency, inferred)) => assembly.check_regular(frequency, inferred, repair.gaps)?,
         None => vec![true; assembly.ids.len()],
     };
-    let frequency = frequency.map(|(frequency, _)| frequency);
     let fills = !matches!(repair.gaps, GapPolicy::Error | GapPolicy::Keep);
-    if let (Some(frequency), true, true) = (frequency, fills, irregular.contains(&true)) {
-        fill_gaps(&mut assembly, frequency, repair.gaps)?;
+    if let (Some((frequency, inferred)), true, true) = (frequency, fills, irregular.contains(&true))
+    {
+        fill_gaps(&mut assembly, frequency, inferred, repair.gaps)?;
         return assembly.finish(Some(frequency), &[]);
     }
-    assembly.finish(frequency, &irregular)
+    assembly.finish(frequency.map(|(frequency, _)| frequency), &irregular)
 }
 
 impl<R: Real> Assembly<R> {
@@ -106,6 +108,7 @@ impl<R: Real> Assembly<R> {
             columns: rows.columns,
             origin: None,
             lines: rows.lines,
+            inserted: 0,
         };
         if !grouped {
             let mut next = assembly.offsets.clone();
@@ -334,6 +337,7 @@ impl<R: Real> Assembly<R> {
                     )
                 };
                 return Err(DataError::FrequencyKind {
+                    file: self.file.clone(),
                     frequency,
                     found,
                     advice,
@@ -352,6 +356,7 @@ impl<R: Real> Assembly<R> {
                 // One misplaced stamp among many: the check of each row will name it.
                 (_, Some(frequency)) => Ok(Some((frequency, true))),
                 (_, None) => Err(DataError::FrequencyUnknown {
+                    file: self.file.clone(),
                     found: failure.found,
                     series: None,
                 }),
@@ -434,6 +439,7 @@ impl<R: Real> Assembly<R> {
             Err(failure) => failure.found,
         };
         Some(DataError::FrequencyUnknown {
+            file: self.file.clone(),
             found: format!("{own}, while most of the data looks like `{frequency}`"),
             series: Some(crate::error::excerpt(&self.ids[series])),
         })
@@ -481,6 +487,7 @@ impl<R: Real> Assembly<R> {
             mask: self.mask.filter(|mask| mask.contains(&false)),
             columns,
             statics,
+            inserted: self.inserted,
         })
     }
 

@@ -1,6 +1,6 @@
 //! Panels from vectors.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use nd_core::Real;
 
@@ -123,7 +123,7 @@ impl<R: Real> PanelBuilder<R> {
         self
     }
 
-    /// Adds a series. Two series of the same name are joined.
+    /// Adds a series. Each needs a name of its own.
     #[must_use]
     pub fn series(mut self, series: Series<R>) -> Self {
         self.series.push(series);
@@ -133,7 +133,8 @@ impl<R: Real> PanelBuilder<R> {
     /// Builds the panel.
     ///
     /// # Errors
-    /// [`DataError::Length`] for columns of different lengths, [`DataError::MissingColumn`] for a column that only some
+    /// [`DataError::DuplicateSeries`] for two series of one name, [`DataError::Length`] for columns of different lengths,
+    /// [`DataError::MissingColumn`] for a column that only some
     /// series have, and every error that the [`Repair`] policies describe.
     pub fn build(self) -> Result<Panel<R>, DataError> {
         let mut rows = RawRows {
@@ -150,9 +151,13 @@ impl<R: Real> PanelBuilder<R> {
             lines: None,
         };
         let mut stamps = Vec::new();
-        let mut known = HashMap::new();
+        let mut known = HashSet::new();
         for (position, series) in self.series.into_iter().enumerate() {
             check_lengths(&series)?;
+            if !known.insert(series.unique_id.clone()) {
+                let series = crate::error::excerpt(&series.unique_id);
+                return Err(DataError::DuplicateSeries { series });
+            }
             if position == 0 {
                 rows.target = series.y.as_ref().map(|_| Vec::new());
                 rows.columns = series
@@ -166,7 +171,7 @@ impl<R: Real> PanelBuilder<R> {
                     .collect();
                 check_unique(&rows.columns)?;
             }
-            append(&mut rows, &mut stamps, &mut known, series)?;
+            append(&mut rows, &mut stamps, series)?;
         }
         rows.times = RawTimes::PerRow(stamps);
         assemble(rows, &self.repair)
@@ -235,7 +240,6 @@ fn check_unique<R>(columns: &[RawColumn<R>]) -> Result<(), DataError> {
 fn append<R: Real>(
     rows: &mut RawRows<R>,
     stamps: &mut Vec<Timestamp>,
-    known: &mut HashMap<String, usize>,
     series: Series<R>,
 ) -> Result<(), DataError> {
     let missing = |column: &str, role: &'static str, found: String| DataError::MissingColumn {
@@ -275,12 +279,8 @@ fn append<R: Real>(
     }
     let first = rows.n_rows;
     rows.n_rows += series.ds.len();
-    let ids = &mut rows.ids;
-    let index = *known.entry(series.unique_id.clone()).or_insert_with(|| {
-        ids.push(series.unique_id.as_str().into());
-        ids.len() - 1
-    });
-    rows.runs.push((index, first));
+    rows.runs.push((rows.ids.len(), first));
+    rows.ids.push(series.unique_id.as_str().into());
     if rows.mask.is_some() || series.mask.is_some() {
         let mask = rows.mask.get_or_insert_with(|| vec![true; first]);
         match &series.mask {

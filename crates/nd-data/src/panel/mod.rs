@@ -91,7 +91,8 @@ pub(crate) enum Times {
 /// A set of time series with their exogenous columns.
 ///
 /// Rows are sorted by series (in order of first appearance) and by time. Values are finite: a missing value is either
-/// repaired on the way in or stored as zero with [`Panel::available_mask`] `false`.
+/// repaired on the way in, or stored as the last observed value of its variable with [`Panel::available_mask`] `false`
+/// (the first observed one where none is before it, zero in a series without any).
 ///
 /// ```
 /// use nd_data::{Panel, PanelBuilder, Series};
@@ -115,6 +116,7 @@ pub struct Panel<R = f32> {
     pub(crate) mask: Option<Vec<bool>>,
     pub(crate) columns: Vec<Column<R>>,
     pub(crate) statics: Vec<Column<R>>,
+    pub(crate) inserted: usize,
 }
 
 impl<R: Real> Panel<R> {
@@ -239,6 +241,12 @@ impl<R: Real> Panel<R> {
     pub fn series_mask(&self, series: usize) -> Option<&[bool]> {
         let rows = self.rows_of(series);
         self.mask.as_deref().map(|mask| &mask[rows])
+    }
+
+    /// The number of rows that were inserted into gaps when the panel was built; parts of a panel keep the number of the whole.
+    #[must_use]
+    pub fn inserted_rows(&self) -> usize {
+        self.inserted
     }
 
     /// The historic and future columns, in order.
@@ -494,6 +502,7 @@ impl<R: Real> Panel<R> {
                     values: kept.iter().map(|(series, _)| c.values[*series]).collect(),
                 })
                 .collect(),
+            inserted: self.inserted,
         }
     }
 

@@ -87,7 +87,7 @@ impl LocalScaler {
     }
 
     /// Scales the target and every exogenous column of a panel whose series and columns were seen by
-    /// [`fit`](Self::fit). Masked values become zero again.
+    /// [`fit`](Self::fit). Values of masked rows are scaled like all others: a model sees them beside their neighbours.
     ///
     /// # Errors
     /// [`DataError::NotFound`] for a series or a column that was not.
@@ -160,17 +160,14 @@ impl LocalScaler {
             .collect::<Result<_, _>>()?;
         let Panel {
             offsets,
-            mask,
             target,
             columns: values,
             ..
         } = panel;
         let scale = |values: &mut [R], statistics: &[(f64, f64)]| {
             for (s, &fitted) in series.iter().enumerate() {
-                for row in offsets[s]..offsets[s + 1] {
-                    if mask.as_ref().is_none_or(|mask| mask[row]) {
-                        values[row] = R::from_f64(f(values[row].to_f64(), statistics[fitted]));
-                    }
+                for value in &mut values[offsets[s]..offsets[s + 1]] {
+                    *value = R::from_f64(f(value.to_f64(), statistics[fitted]));
                 }
             }
         };

@@ -191,7 +191,8 @@ impl Windows {
     /// Lists the windows of a panel.
     ///
     /// # Errors
-    /// [`DataError::InvalidOption`] for sizes that make no sense, [`DataError::NoWindows`] if there is no window.
+    /// [`DataError::InvalidOption`] for sizes that make no sense, [`DataError::NoWindows`] if there is no window,
+    /// [`DataError::NoObservedWindows`] if none of those that fit has enough observed values.
     pub fn new<R: Real>(
         panel: &Panel<R>,
         config: &WindowConfig,
@@ -272,6 +273,35 @@ impl Windows {
             windows.shifts = vec![0; panel.n_series()];
         }
         if windows.is_empty() {
+            let fits = if config.multivariate {
+                count > 0
+            } else {
+                lengths.iter().enumerate().any(|(series, len)| {
+                    let first = first - (longest - len);
+                    let count = count as usize;
+                    let own = Starts::Range { first, step, count };
+                    !windows.of_length(config, series, &own).is_empty()
+                })
+            };
+            if let (true, true, Some(mask)) = (train, fits, panel.available_mask()) {
+                let visible =
+                    || (0..panel.n_series()).map(|s| (panel.rows_of(s).start, windows.ends[s]));
+                let rows: usize = visible().map(|(_, end)| end).sum();
+                let observed = visible()
+                    .map(|(start, end)| {
+                        mask[start..start + end]
+                            .iter()
+                            .filter(|&&seen| seen)
+                            .count()
+                    })
+                    .sum::<usize>();
+                return Err(DataError::NoObservedWindows {
+                    input_size: config.input_size,
+                    horizon: config.horizon,
+                    observed,
+                    rows,
+                });
+            }
             let which = match set {
                 WindowSet::Train | WindowSet::Insample => "training",
                 WindowSet::Validation => "validation",
@@ -299,14 +329,42 @@ impl Windows {
         series: usize,
         all: &Starts,
     ) -> Starts {
+        let range = self.of_length(config, series, all);
+        let (Some(mask), &Starts::Range { first, step, count }) =
+            (panel.series_mask(series), &range)
+        else {
+            return range;
+        };
+        let (l, h) = (self.input_size as i64, self.horizon as i64);
+        let (least_inputs, least_targets) = self.least(config);
+        let seen = Observed::new(&mask[..self.ends[series]]);
+        let starts = (0..count as i64)
+            .map(|k| first + k * step)
+            .filter(|&s| {
+                seen.within(s, s + l) >= least_inputs
+                    && seen.within(s + l, s + l + h) >= least_targets
+            })
+            .collect();
+        Starts::from_list(starts, step)
+    }
+
+    /// How many inputs and how many targets of a training window of one series must be observed.
+    fn least(&self, config: &WindowConfig) -> (i64, i64) {
+        (
+            at_least(self.input_size, 1, config.input_availability),
+            at_least(self.horizon, 1, config.target_availability),
+        )
+    }
+
+    /// The training windows of one series that have enough rows, observed or not.
+    fn of_length(&self, config: &WindowConfig, series: usize, all: &Starts) -> Starts {
         let Starts::Range { first, step, count } = *all else {
             return all.clone();
         };
         let (l, h) = (self.input_size as i64, self.horizon as i64);
-        let least_inputs = at_least(self.input_size, 1, config.input_availability);
-        let least_targets = at_least(self.horizon, 1, config.target_availability);
+        let (least_inputs, least_targets) = self.least(config);
         let end = self.ends[series] as i64;
-        // Without a mask: `least` of `n` rows from `s` on lie within [0, end) iff least - n <= s <= end - least.
+        // `least` of `n` rows from `s` on lie within [0, end) iff least - n <= s <= end - least.
         if least_inputs.max(least_targets) > end || count == 0 {
             return Starts::Range {
                 first,
@@ -321,23 +379,11 @@ impl Windows {
         let from = if from < low { from + step } else { from };
         let to = high.min(last);
         let count = if to < from { 0 } else { (to - from) / step + 1 };
-        let range = Starts::Range {
+        Starts::Range {
             first: from,
             step,
             count: count as usize,
-        };
-        let Some(mask) = panel.series_mask(series) else {
-            return range;
-        };
-        let seen = Observed::new(&mask[..self.ends[series]]);
-        let starts = (0..count)
-            .map(|k| from + k * step)
-            .filter(|&s| {
-                seen.within(s, s + l) >= least_inputs
-                    && seen.within(s + l, s + l + h) >= least_targets
-            })
-            .collect();
-        Starts::from_list(starts, step)
+        }
     }
 
     /// The time slices of all series that have enough observed values together.
