@@ -144,7 +144,7 @@ fn exact_case<A: Operand, B: Operand>(
     } else {
         Epilogue::default()
     };
-    for level in SimdLevel::supported() {
+    for level in nd_testing::levels() {
         let mut c = old.data.clone();
         let view = MatMut::strided(&mut c, m, n, old.strides.0, old.strides.1);
         multiply_half(
@@ -250,7 +250,7 @@ fn reals_are_within_the_bound_of_f32_sums() {
         let b = Matrix::<f32>::new(Layout::Columns, k, n, || noise.real());
         for precision in [Precision::F32, Precision::Bf16, Precision::F16] {
             let expected = reference(precision, &a, &b);
-            for level in SimdLevel::supported() {
+            for level in nd_testing::levels() {
                 let mut c = vec![f32::NAN; m * n];
                 let view = MatMut::row_major(&mut c, m, n);
                 multiply_half(
@@ -293,7 +293,7 @@ fn packing_and_threads_change_no_bit() {
             bias: Some(&bias),
             activation: Activation::Identity,
         };
-        for level in SimdLevel::supported() {
+        for level in nd_testing::levels() {
             let mut packed = vec![bf16::NAN; packed_bf16_len(k, n)];
             pack_bf16(level, b.view(), &mut packed);
             let packed = PackedBf16::new(&packed, k, n);
@@ -341,7 +341,7 @@ fn packing_and_threads_change_no_bit() {
 
 #[test]
 fn nan_and_infinity_reach_their_rows_and_columns_only() {
-    for level in SimdLevel::supported() {
+    for level in nd_testing::levels() {
         for precision in [Precision::F32, Precision::Bf16, Precision::F16] {
             let mut a = vec![1.0_f32; 3 * 40];
             let b = vec![0.5_f32; 40 * 20];
