@@ -28,15 +28,18 @@ use crate::matmul::parallel::{Grid, for_each_block};
 use crate::matmul::view::{MatMut, MatRef};
 
 /// Rows of A in a block that is read in place: at most 512 KiB of a block of k.
+#[cfg(target_arch = "x86_64")]
 const IN_PLACE_ROWS: usize = 512;
 
 /// Panels that one thread packs together, row by row.
 const PANELS_AT_ONCE: usize = 4;
 
 /// Columns of C from which on an A that is not bf16 is brought to bf16 as a whole first.
+#[cfg(target_arch = "x86_64")]
 const NARROW_COLUMNS: usize = 2 * PANEL;
 
 /// Rows of A that one thread brings to bf16 at a time.
+#[cfg(target_arch = "x86_64")]
 const NARROW_ROWS: usize = 64;
 
 /// The right operand.
