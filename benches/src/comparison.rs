@@ -19,7 +19,7 @@ use crate::measure::options;
 use crate::progress::Progress;
 use crate::report::Speedup;
 use crate::request::Request;
-use crate::statistics::Measure;
+use crate::statistics::{Interval, Measure};
 use crate::workloads::DataSet;
 
 /// What the baseline is; stands beneath every table.
@@ -27,9 +27,33 @@ pub const BASELINE: &str = "the same network, weights, windows, loss and optimiz
 textbook loops over slices with std's scalar functions, without explicit SIMD, on one thread (SimdLevel::Scalar), \
 compiled with the same release profile. A matrix product is the textbook triple loop over rows, columns and their sum, \
 which walks one operand down its columns; simple code in another order can be faster. It is this library with its \
-kernels turned off, not another library. Both sides take turns in one process; the ratio is the median over the turns. \
+kernels turned off, not another library. Both sides take turns in one process; the ratio is the median over the turns, in \
+brackets its 95 % interval, which with fewer than six turns is their range. \
 The baseline is slow, so turns are few (3 to 15), and a step has fewer windows than in training where it would take \
 longer than about 2 s; report.json has both numbers.";
+
+/// What stands beneath the table of a request instead of [`BASELINE`] when nothing is compared; `None` when it is.
+///
+/// # Errors
+/// As [`options`].
+pub fn not_compared(request: &Request) -> Result<Option<&'static str>, String> {
+    let optimised = options(request)?;
+    Ok(if request.quick {
+        Some("not measured: --quick takes no turns against it.")
+    } else if optimised == baseline_of(optimised) {
+        Some("not measured: at --simd scalar on one thread the run is the baseline itself.")
+    } else {
+        None
+    })
+}
+
+fn baseline_of(optimised: RunOptions) -> RunOptions {
+    RunOptions {
+        simd: SimdLevel::Scalar,
+        threads: Some(1),
+        ..optimised
+    }
+}
 
 /// Turns at least, and at most.
 const TURNS: std::ops::RangeInclusive<usize> = 3..=15;
@@ -110,7 +134,7 @@ impl Side {
     }
 }
 
-/// Measures both sides in turns; `None` when the optimised run is the baseline itself.
+/// Measures both sides in turns; `None` when there is nothing to compare ([`not_compared`]).
 ///
 /// # Errors
 /// A step that cannot be taken.
@@ -120,15 +144,11 @@ pub fn compare(
     request: &Request,
     label: &str,
 ) -> Result<Option<Speedup>, String> {
-    let optimised = options(request)?;
-    let baseline = RunOptions {
-        simd: SimdLevel::Scalar,
-        threads: Some(1),
-        ..optimised
-    };
-    if optimised == baseline {
+    if not_compared(request)?.is_some() {
         return Ok(None);
     }
+    let optimised = options(request)?;
+    let baseline = baseline_of(optimised);
     let config = fitted.config();
     let loss = config
         .loss
@@ -162,11 +182,7 @@ pub fn compare(
     sides[0].step(&shared, windows)?;
 
     let mut lines = Progress::begin(format!("{label}, turns against the baseline"));
-    let (least, most) = if request.quick {
-        (1, 1)
-    } else {
-        (*TURNS.start(), *TURNS.end())
-    };
+    let (least, most) = (*TURNS.start(), *TURNS.end());
     let (mut slow, mut fast, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     let start = Instant::now();
     while ratios.len() < least || (ratios.len() < most && start.elapsed().as_secs_f64() < ENOUGH) {
@@ -184,6 +200,7 @@ pub fn compare(
         .zip(Measure::of(&fast, "ms"))
         .map(|((ratio, baseline), optimised)| Speedup {
             ratio,
+            interval: Interval::of_median(&ratios),
             baseline,
             optimised,
             windows,

@@ -20,6 +20,8 @@ pub struct Machine {
     pub threads: usize,
     /// The operating system and the architecture.
     pub system: String,
+    /// The load average of the minute before the run: processes that wanted a core; absent where the system does not say.
+    pub load: Option<f64>,
     /// The compiler.
     pub rustc: String,
     /// The commit, with `+` behind it when files were changed since.
@@ -27,9 +29,9 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Looks at this machine; `isa` and `threads` are those of the optimised runs.
+    /// Looks at this machine; `isa` and `threads` are those of the optimised runs, `load` is [`load_average`] before them.
     #[must_use]
-    pub fn detect(isa: SimdLevel, threads: usize) -> Self {
+    pub fn detect(isa: SimdLevel, threads: usize, load: Option<f64>) -> Self {
         Self {
             cpu: cpu_name().unwrap_or_else(|| "unknown".to_owned()),
             isa: isa.to_string(),
@@ -39,10 +41,31 @@ impl Machine {
             cores: cores(),
             threads,
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+            load,
             rustc: first_line("rustc", &["--version"]).unwrap_or_else(|| "unknown".to_owned()),
             commit: commit().unwrap_or_else(|| "unknown".to_owned()),
         }
     }
+}
+
+impl Machine {
+    /// What to think of times taken while other programs wanted the cores too; `None` when they did not.
+    #[must_use]
+    pub fn load_warning(&self) -> Option<String> {
+        let load = self.load.filter(|&load| load > self.cores as f64)?;
+        Some(format!(
+            "Warning: the load average was {load:.1} on {} cores when the run began. Other programs took part of the \
+             machine: times are too long and ratios uncertain.",
+            self.cores
+        ))
+    }
+}
+
+/// The load average of the last minute; `None` where the system does not say.
+#[must_use]
+pub fn load_average() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/loadavg").ok()?;
+    text.split_whitespace().next()?.parse().ok()
 }
 
 /// Logical cores that this process may use.
@@ -121,8 +144,24 @@ mod tests {
 
     #[test]
     fn this_machine_has_cores_and_a_level() {
-        let machine = Machine::detect(SimdLevel::Scalar, 3);
+        let machine = Machine::detect(SimdLevel::Scalar, 3, Some(0.5));
         assert!(machine.cores >= 1 && machine.threads == 3);
         assert!(machine.isa_supported.contains(&machine.isa));
+    }
+
+    #[test]
+    fn a_busy_machine_is_warned_of() {
+        let mut machine = Machine::detect(SimdLevel::Scalar, 1, load_average());
+        machine.cores = 2;
+        machine.load = Some(2.0);
+        assert_eq!(machine.load_warning(), None);
+        machine.load = Some(7.5);
+        assert!(
+            machine
+                .load_warning()
+                .is_some_and(|text| text.contains("7.5 on 2 cores"))
+        );
+        machine.load = None;
+        assert_eq!(machine.load_warning(), None);
     }
 }

@@ -6,7 +6,8 @@
 
 use std::time::Duration;
 
-use nd_core::{RunOptions, SimdLevel};
+use nd_core::threads::MOST_THREADS;
+use nd_core::{CoreError, RunOptions, SimdLevel};
 use nd_models::train::{Control, Progress};
 use nd_models::{FitHooks, Fitted, Forecast, Forecaster};
 use serde::{Deserialize, Serialize};
@@ -42,12 +43,24 @@ pub struct Job {
 /// The choices of the optimised runs.
 ///
 /// # Errors
-/// A SIMD level that does not exist or that this machine lacks.
+/// A SIMD level that does not exist or that this machine lacks, more threads than there may be, too few steps.
 pub fn options(request: &Request) -> Result<RunOptions, String> {
     let simd = match &request.simd {
         Some(name) if name != "auto" => name.parse::<SimdLevel>().and_then(SimdLevel::require),
         _ => Ok(SimdLevel::best()),
     };
+    if let Some(wanted) = request.threads.filter(|&n| n > MOST_THREADS) {
+        let most = MOST_THREADS;
+        return Err(format!(
+            "--threads: {}",
+            CoreError::TooManyThreads { wanted, most }
+        ));
+    }
+    if let Some(steps @ ..2) = request.steps {
+        return Err(format!(
+            "--steps takes a number of at least 2, found {steps}: the time of a step is taken from the end of the one before"
+        ));
+    }
     Ok(RunOptions {
         simd: simd.map_err(|error| format!("--simd: {error}"))?,
         threads: Some(request.threads.unwrap_or_else(cores)),
@@ -68,7 +81,12 @@ pub fn measure(set: &DataSet, job: &Job) -> Result<ModelResult, String> {
     let speedup = compare(&fitted, set, &job.request, &label)?;
     let windows = windows_per_step(&forecaster);
     let per_second: Vec<f64> = times.iter().map(|ms| windows as f64 / ms * 1e3).collect();
-    let empty = || format!("{}: no step was measured", job.model);
+    let empty = || {
+        format!(
+            "{}: no step was measured: give --steps 2 or more",
+            job.model
+        )
+    };
     Ok(ModelResult {
         model: job.model.clone(),
         parameters: forecaster
@@ -144,7 +162,7 @@ fn train(
     Ok((fitted, times))
 }
 
-/// The test error, and the last test forecast of the first series.
+/// The test error, and the last test forecast of the first series that has something to compare it with.
 fn test(fitted: &Fitted, set: &DataSet) -> Result<(f64, ForecastExample), String> {
     let forecast = fitted
         .back_test(&set.panel, set.test_rows(), set.horizon)
@@ -159,8 +177,15 @@ fn test(fitted: &Fitted, set: &DataSet) -> Result<(f64, ForecastExample), String
     let values =
         |series: usize, window: usize| forecast.column(series * set.test_windows + window, 0);
     require_finite(&forecast)?;
-    let example = set.example(0, &values(0, set.test_windows - 1));
-    Ok((set.test_error(values), example))
+    let shown = set.shown_series();
+    let example = set.example(shown, &values(shown, set.test_windows - 1));
+    let error = set.test_error(values);
+    if !error.is_finite() {
+        return Err(format!(
+            "the test error is {error}: the values are too large for f32 arithmetic; scale them down"
+        ));
+    }
+    Ok((error, example))
 }
 
 fn require_finite(forecast: &Forecast) -> Result<(), String> {

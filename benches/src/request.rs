@@ -28,6 +28,20 @@ pub struct Request {
     pub y_column: Option<String>,
     /// One column per series.
     pub wide: bool,
+    /// What separates the columns: `comma`, `semicolon`, `tab`, `pipe` or the character.
+    pub delimiter: Option<String>,
+    /// What separates the fraction of a number: `point` or `comma`.
+    pub decimal: Option<String>,
+    /// How characters are stored: `utf-8` or `latin-1`.
+    pub encoding: Option<String>,
+    /// What to do about repeated time stamps: `error`, `first`, `last` or `mean`.
+    pub duplicates: Option<String>,
+    /// What to do about missing time stamps: `mask`, `ffill`, `linear`, `keep` or `error`.
+    pub gaps: Option<String>,
+    /// What to do about missing values: `mask`, `ffill`, `zero` or `error`.
+    pub missing: Option<String>,
+    /// Columns to leave out.
+    pub ignore: Vec<String>,
     /// Threads of the optimised runs.
     pub threads: Option<usize>,
     /// The SIMD level of the optimised runs.
@@ -47,9 +61,10 @@ impl Request {
         let mut words = vec!["cargo xtask bench".to_owned()];
         let mut option = |name: &str, value: Option<String>| {
             if let Some(value) = value {
-                let quoted = value.contains(char::is_whitespace);
+                let plain = |c: char| c.is_alphanumeric() || "_-./:,+@%=".contains(c);
+                let quoted = value.is_empty() || !value.chars().all(plain);
                 words.push(if quoted {
-                    format!("--{name} \"{value}\"")
+                    format!("--{name} '{}'", value.replace('\'', "'\\''"))
                 } else {
                     format!("--{name} {value}")
                 });
@@ -69,6 +84,15 @@ impl Request {
         option("id-col", self.id_column.clone());
         option("ds-col", self.ds_column.clone());
         option("y-col", self.y_column.clone());
+        option("delimiter", self.delimiter.clone());
+        option("decimal", self.decimal.clone());
+        option("encoding", self.encoding.clone());
+        option("duplicates", self.duplicates.clone());
+        option("gaps", self.gaps.clone());
+        option("missing", self.missing.clone());
+        for column in &self.ignore {
+            option("ignore", Some(column.clone()));
+        }
         option("threads", self.threads.map(|n| n.to_string()));
         option("simd", self.simd.clone());
         option("seed", self.seed.map(|n| n.to_string()));
@@ -100,12 +124,15 @@ mod tests {
             csv: Some("my data.csv".into()),
             horizon: Some(24),
             models: vec!["NHITS".into()],
+            delimiter: Some(";".into()),
+            ignore: vec![String::new(), "it's".into()],
             wide: true,
             ..Request::default()
         };
         assert_eq!(
             request.command(),
-            "cargo xtask bench --csv \"my data.csv\" --horizon 24 --model NHITS --wide"
+            "cargo xtask bench --csv 'my data.csv' --horizon 24 --model NHITS --delimiter ';' --ignore '' \
+             --ignore 'it'\\''s' --wide"
         );
         assert_eq!(Request::default().command(), "cargo xtask bench");
     }

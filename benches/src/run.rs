@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use nd_models::zoo::{ZOO, ZooEntry};
 
-use crate::comparison::BASELINE;
-use crate::machine::Machine;
+use crate::comparison::{BASELINE, not_compared};
+use crate::machine::{Machine, load_average};
 use crate::measure::{Job, measure, options};
 use crate::report::{
     Failure, ModelResult, Report, SCHEMA_VERSION, Workload, terminal_table, wrapped,
@@ -51,10 +51,15 @@ pub fn measure_here(job: &Job) -> Result<ModelResult, String> {
 /// # Errors
 /// See [`RunError`].
 pub fn run(request: &Request) -> Result<(), RunError> {
-    let start = Instant::now();
+    let (start, load) = (Instant::now(), load_average());
     let chosen = options(request).map_err(RunError::Misused)?;
     let models = models(request).map_err(RunError::Misused)?;
     let sets = data_sets(request).map_err(RunError::Misused)?;
+    Report::prepare(&folder(request))
+        .map_err(|error| RunError::Misused(format!("--out: {error}")))?;
+    for notice in sets.iter().flat_map(|set| &set.notices) {
+        eprintln!("note: {notice}");
+    }
     let mut workloads = Vec::new();
     let mut first_error = None;
     for (index, set) in sets.iter().enumerate() {
@@ -96,8 +101,11 @@ pub fn run(request: &Request) -> Result<(), RunError> {
         command: request.command(),
         date: now(),
         seconds: start.elapsed().as_secs_f64(),
-        machine: Machine::detect(chosen.simd, chosen.threads.unwrap_or(1)),
-        baseline: BASELINE.to_owned(),
+        machine: Machine::detect(chosen.simd, chosen.threads.unwrap_or(1), load),
+        baseline: not_compared(request)
+            .map_err(RunError::Misused)?
+            .unwrap_or(BASELINE)
+            .to_owned(),
         workloads,
     };
     finish(request, &report)
@@ -110,11 +118,14 @@ fn finish(request: &Request, report: &Report) -> Result<(), RunError> {
         "Measured on {}, {} of {} cores, {}, {}, in {:.0} s.",
         machine.cpu, machine.threads, machine.cores, machine.isa, machine.rustc, report.seconds
     ));
+    if let Some(warning) = machine.load_warning() {
+        say(&wrapped(&warning, 100));
+    }
+    if request.quick {
+        say("--quick: few steps, to see that everything runs; errors and times say little.");
+    }
     say(&wrapped(&format!("Baseline: {}", report.baseline), 100));
-    let folder = request
-        .out
-        .clone()
-        .unwrap_or_else(|| PathBuf::from("target").join("bench"));
+    let folder = folder(request);
     report.write(&folder).map_err(RunError::Failed)?;
     say(&format!(
         "Written: {}",
@@ -125,7 +136,13 @@ fn finish(request: &Request, report: &Report) -> Result<(), RunError> {
     Ok(())
 }
 
-/// The models asked for, as the zoo spells them; all of them when none is.
+/// Where the report goes.
+fn folder(request: &Request) -> PathBuf {
+    let usual = || PathBuf::from("target").join("bench");
+    request.out.clone().unwrap_or_else(usual)
+}
+
+/// The models asked for, as the zoo spells them and each once; all of them when none is.
 fn models(request: &Request) -> Result<Vec<String>, String> {
     if request.models.is_empty() {
         return Ok(ZOO.iter().map(|entry| entry.name.to_owned()).collect());
@@ -134,7 +151,14 @@ fn models(request: &Request) -> Result<Vec<String>, String> {
         Ok(entry) => Ok(entry.name.to_owned()),
         Err(error) => Err(format!("--model: {error}")),
     };
-    request.models.iter().map(known).collect()
+    let mut names: Vec<String> = Vec::new();
+    for name in &request.models {
+        let name = known(name)?;
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    Ok(names)
 }
 
 fn describe(set: &DataSet) -> Workload {
@@ -151,6 +175,7 @@ fn describe(set: &DataSet) -> Workload {
         naive_mae: set.naive_error(),
         results: Vec::new(),
         failures: Vec::new(),
+        notices: set.notices.clone(),
     }
 }
 
@@ -255,8 +280,78 @@ mod tests {
         let result = measure_here(&job).unwrap();
         assert_eq!((result.training_steps, result.step.samples), (10, 7));
         assert!(result.mae.median > 0.0 && result.step.min > 0.0);
-        let speedup = result.speedup.unwrap();
-        assert!(speedup.ratio.median > 0.0 && speedup.windows == 64);
+        assert_eq!(result.speedup, None, "a quick run compares nothing");
         assert_eq!(result.forecast.forecast.len(), 12);
+    }
+
+    #[test]
+    fn the_baseline_takes_its_turns_and_the_text_beneath_says_so() {
+        let request = Request {
+            steps: Some(5),
+            threads: Some(1),
+            ..Request::default()
+        };
+        assert_eq!(not_compared(&request), Ok(None));
+        let job = Job {
+            request: request.clone(),
+            data_set: 0,
+            model: "NLinear".to_owned(),
+        };
+        let speedup = measure_here(&job).unwrap().speedup.unwrap();
+        assert!((3..=15).contains(&speedup.ratio.samples) && speedup.windows == 64);
+        let interval = speedup.interval;
+        assert!(interval.low <= speedup.ratio.median && speedup.ratio.median <= interval.high);
+        let quick = Request {
+            quick: true,
+            ..request.clone()
+        };
+        assert!(not_compared(&quick).unwrap().unwrap().contains("--quick"));
+        let itself = Request {
+            simd: Some("scalar".to_owned()),
+            ..request
+        };
+        assert!(not_compared(&itself).unwrap().unwrap().contains("itself"));
+    }
+
+    #[test]
+    fn what_cannot_run_is_refused_before_training() {
+        let refused = |request: Request, part: &str| {
+            let Err(RunError::Misused(message)) = run(&request) else {
+                panic!("{request:?} was run")
+            };
+            assert!(message.contains(part), "{message}");
+        };
+        let models = vec!["NLinear".to_owned()];
+        for threads in [1025, 100_000, usize::MAX] {
+            let request = Request {
+                threads: Some(threads),
+                models: models.clone(),
+                ..Request::default()
+            };
+            refused(request, "--threads");
+        }
+        for steps in [0, 1] {
+            let request = Request {
+                steps: Some(steps),
+                models: models.clone(),
+                ..Request::default()
+            };
+            refused(request, "at least 2");
+        }
+        let request = Request {
+            out: Some("/dev/null/report".into()),
+            models,
+            ..Request::default()
+        };
+        refused(request, "--out");
+    }
+
+    #[test]
+    fn a_model_named_twice_is_trained_once() {
+        let request = Request {
+            models: ["nlinear", "NHITS", "NLinear"].map(str::to_owned).into(),
+            ..Request::default()
+        };
+        assert_eq!(models(&request).unwrap(), ["NLinear", "NHITS"]);
     }
 }

@@ -1,16 +1,20 @@
 //! The command line: what exists, and one clear message about what does not.
 
+mod bench;
+
 use std::ffi::OsString;
-use std::path::PathBuf;
 
 use lexopt::prelude::*;
-use serde::Serialize;
+
+pub(crate) use bench::BenchRequest;
 
 /// A command line that was understood.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Command {
     /// Usage of everything, or of one command.
     Help(Option<Topic>),
+    /// The version of the workspace.
+    Version,
     /// The main job.
     Bench(Box<BenchRequest>),
     /// The house rules.
@@ -107,93 +111,6 @@ const COMMANDS: &[(&str, Topic, &str)] = &[
     ),
 ];
 
-/// Options of `bench`: name, the name of its value, what it does.
-const BENCH_OPTIONS: &[(&str, &str, &str)] = &[
-    (
-        "csv",
-        "FILE",
-        "your own data instead of the embedded series",
-    ),
-    ("horizon", "H", "time steps to forecast (needed with --csv)"),
-    (
-        "model",
-        "NAME",
-        "only this model; may be given again (default: all)",
-    ),
-    (
-        "input-size",
-        "L",
-        "past time steps a model sees (default: chosen from the horizon)",
-    ),
-    ("steps", "N", "training steps of each model"),
-    (
-        "freq",
-        "F",
-        "time between two rows, such as h, D or MS (default: inferred)",
-    ),
-    (
-        "id-col",
-        "COLUMN",
-        "the column that names the series (default: unique_id)",
-    ),
-    (
-        "ds-col",
-        "COLUMN",
-        "the column of time stamps (default: ds)",
-    ),
-    ("y-col", "COLUMN", "the column of values (default: y)"),
-    (
-        "wide",
-        "",
-        "one column per series instead of one row per series and time",
-    ),
-    (
-        "threads",
-        "N",
-        "threads of the optimised runs (default: all)",
-    ),
-    (
-        "simd",
-        "LEVEL",
-        "scalar, avx2, avx512, neon or auto (default: auto, the best of this machine)",
-    ),
-    (
-        "seed",
-        "S",
-        "seed of initial weights and sampling (default: 1)",
-    ),
-    (
-        "quick",
-        "",
-        "few steps: to see that everything runs, not to measure",
-    ),
-    (
-        "out",
-        "DIR",
-        "where report.json, report.md and forecasts.svg go (default: target/bench)",
-    ),
-];
-
-/// What `bench` was asked; handed to the program that measures as JSON.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub(crate) struct BenchRequest {
-    pub(crate) csv: Option<PathBuf>,
-    pub(crate) horizon: Option<usize>,
-    pub(crate) models: Vec<String>,
-    pub(crate) input_size: Option<usize>,
-    pub(crate) steps: Option<usize>,
-    pub(crate) freq: Option<String>,
-    pub(crate) id_column: Option<String>,
-    pub(crate) ds_column: Option<String>,
-    pub(crate) y_column: Option<String>,
-    pub(crate) wide: bool,
-    pub(crate) threads: Option<usize>,
-    pub(crate) simd: Option<String>,
-    pub(crate) seed: Option<u64>,
-    pub(crate) quick: bool,
-    pub(crate) out: Option<PathBuf>,
-}
-
 /// Understands the arguments after the program's name.
 ///
 /// # Errors
@@ -202,6 +119,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
     let mut parser = lexopt::Parser::from_args(arguments);
     let word = match parser.next().map_err(|error| error.to_string())? {
         None | Some(Long("help") | Short('h')) => return Ok(Command::Help(None)),
+        Some(Long("version") | Short('V')) => return Ok(Command::Version),
         Some(Value(word)) => word,
         Some(flag) => {
             return Err(format!(
@@ -213,21 +131,29 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
     };
     let word = word.to_string_lossy().into_owned();
     if word == "help" {
-        return match parser.next().map_err(|error| error.to_string())? {
-            None => Ok(Command::Help(None)),
-            Some(Value(word)) => {
-                topic_of(&word.to_string_lossy()).map(|topic| Command::Help(Some(topic)))
-            }
-            Some(flag) => Err(format!(
-                "help takes the name of a command, found {}",
-                describe(&flag)
-            )),
-        };
+        return help(&mut parser).map(Command::Help);
     }
     match topic_of(&word)? {
-        Topic::Bench => bench(&mut parser),
+        Topic::Bench => bench::bench(&mut parser),
         topic => plain(&mut parser, topic),
     }
+}
+
+/// `help`, or `help COMMAND`, and nothing behind it.
+fn help(parser: &mut lexopt::Parser) -> Result<Option<Topic>, String> {
+    let mut topic = None;
+    while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
+        match argument {
+            Value(word) if topic.is_none() => topic = Some(topic_of(&word.to_string_lossy())?),
+            other => {
+                return Err(format!(
+                    "help takes the name of one command, found {}",
+                    describe(&other)
+                ));
+            }
+        }
+    }
+    Ok(topic)
 }
 
 fn topic_of(word: &str) -> Result<Topic, String> {
@@ -285,92 +211,9 @@ fn plain(parser: &mut lexopt::Parser, topic: Topic) -> Result<Command, String> {
     })
 }
 
-fn bench(parser: &mut lexopt::Parser) -> Result<Command, String> {
-    let mut request = BenchRequest::default();
-    while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
-        let name = match argument {
-            Long("help") | Short('h') => return Ok(Command::Help(Some(Topic::Bench))),
-            Long(name) => name.to_owned(),
-            other => return Err(unknown_bench_option(&describe(&other))),
-        };
-        match name.as_str() {
-            "wide" => request.wide = true,
-            "quick" => request.quick = true,
-            "csv" => request.csv = Some(text(parser, &name)?.into()),
-            "out" => request.out = Some(text(parser, &name)?.into()),
-            "horizon" => request.horizon = Some(positive(parser, &name)?),
-            "input-size" => request.input_size = Some(positive(parser, &name)?),
-            "steps" => request.steps = Some(positive(parser, &name)?),
-            "threads" => request.threads = Some(positive(parser, &name)?),
-            "seed" => request.seed = Some(number(parser, &name)?),
-            "model" => request.models.push(text(parser, &name)?),
-            "freq" => request.freq = Some(text(parser, &name)?),
-            "id-col" => request.id_column = Some(text(parser, &name)?),
-            "ds-col" => request.ds_column = Some(text(parser, &name)?),
-            "y-col" => request.y_column = Some(text(parser, &name)?),
-            "simd" => request.simd = Some(text(parser, &name)?),
-            other => return Err(unknown_bench_option(&format!("--{other}"))),
-        }
-    }
-    check(&request)?;
-    Ok(Command::Bench(Box::new(request)))
-}
-
-/// What only makes sense together.
-fn check(request: &BenchRequest) -> Result<(), String> {
-    if request.csv.is_some() && request.horizon.is_none() {
-        return Err("--csv needs --horizon H: how many time steps should be forecast?".to_owned());
-    }
-    if request.csv.is_none() {
-        let about_data = [
-            ("--horizon", request.horizon.is_some()),
-            ("--input-size", request.input_size.is_some()),
-            ("--freq", request.freq.is_some()),
-            ("--id-col", request.id_column.is_some()),
-            ("--ds-col", request.ds_column.is_some()),
-            ("--y-col", request.y_column.is_some()),
-            ("--wide", request.wide),
-        ];
-        if let Some((name, _)) = about_data.iter().find(|(_, given)| *given) {
-            return Err(format!(
-                "{name} describes your own data: give --csv FILE with it"
-            ));
-        }
-    }
-    Ok(())
-}
-
-fn unknown_bench_option(found: &str) -> String {
-    let known: Vec<_> = BENCH_OPTIONS
-        .iter()
-        .map(|(name, value, _)| format!("--{name} {value}").trim_end().to_owned())
-        .collect();
-    format!(
-        "unknown option {found}; bench knows: {}, --help",
-        known.join(", ")
-    )
-}
-
-fn text(parser: &mut lexopt::Parser, name: &str) -> Result<String, String> {
-    let value = parser
-        .value()
-        .map_err(|_| format!("--{name} needs a value after it"))?;
-    value
-        .into_string()
-        .map_err(|value| format!("the value of --{name} is not UTF-8: {value:?}"))
-}
-
-fn number<T: std::str::FromStr>(parser: &mut lexopt::Parser, name: &str) -> Result<T, String> {
-    let word = text(parser, name)?;
-    word.parse()
-        .map_err(|_| format!("--{name} takes a whole number, found {word:?}"))
-}
-
-fn positive(parser: &mut lexopt::Parser, name: &str) -> Result<usize, String> {
-    match number(parser, name)? {
-        0 => Err(format!("--{name} takes a number of at least 1, found 0")),
-        n => Ok(n),
-    }
+/// The text of `cargo xtask --version`.
+pub(crate) fn version() -> String {
+    format!("neuro-divergent workspace {}", env!("CARGO_PKG_VERSION"))
 }
 
 /// The text of `cargo xtask help`.
@@ -383,6 +226,7 @@ pub(crate) fn usage(topic: Option<Topic>) -> String {
                 out += &format!("  {name:<9} {summary}\n");
             }
             out += "  help      this text, or more about one command: cargo xtask help bench\n";
+            out += "  --version the version of the workspace\n";
         }
         Some(topic) => {
             for (name, _, summary) in COMMANDS.iter().filter(|(_, t, _)| *t == topic) {
@@ -391,27 +235,14 @@ pub(crate) fn usage(topic: Option<Topic>) -> String {
         }
     }
     if topic == Some(Topic::Bench) {
-        out += BENCH_TEXT;
-        for (name, value, summary) in BENCH_OPTIONS {
+        out += bench::TEXT;
+        for (name, value, summary) in bench::OPTIONS {
             let option = format!("--{name} {value}");
             out += &format!("  {option:<18} {summary}\n");
         }
     }
     out
 }
-
-const BENCH_TEXT: &str = "
-Builds the measuring program in release mode and runs it. Every model is trained and measured in a process of its
-own; the table goes to standard output, progress to standard error, and the full report to target/bench:
-report.json (the schema is in docs/performance.md), report.md and forecasts.svg.
-
-Examples:
-  cargo xtask bench
-  cargo xtask bench --csv my.csv --horizon 24 --model NHITS
-  cargo xtask bench --csv wide.csv --wide --ds-col date --horizon 96 --steps 500
-
-Options:
-";
 
 #[cfg(test)]
 mod tests {
@@ -433,6 +264,8 @@ mod tests {
             parse_words("tidy --help"),
             Ok(Command::Help(Some(Topic::Tidy)))
         );
+        assert_eq!(parse_words("--version"), Ok(Command::Version));
+        assert_eq!(parse_words("-V"), Ok(Command::Version));
         assert_eq!(parse_words("tidy"), Ok(Command::Tidy));
         assert_eq!(parse_words("ci"), Ok(Command::Ci { neon: false }));
         assert_eq!(parse_words("ci --neon"), Ok(Command::Ci { neon: true }));
@@ -459,8 +292,10 @@ mod tests {
         );
         let error = parse_words("lint --check").unwrap_err();
         assert!(error.contains("--check"), "{error}");
-        let error = parse_words("bench extra").unwrap_err();
-        assert!(error.contains("extra"), "{error}");
+        for line in ["bench extra", "help bench extra", "help bench --extra"] {
+            let error = parse_words(line).unwrap_err();
+            assert!(error.contains("extra"), "{error}");
+        }
     }
 
     #[test]
@@ -471,8 +306,34 @@ mod tests {
         assert!(error.contains("--csv"), "{error}");
         let error = parse_words("bench --csv a.csv --horizon four").unwrap_err();
         assert!(error.contains("four"), "{error}");
-        let error = parse_words("bench --threads 0").unwrap_err();
-        assert!(error.contains("at least 1"), "{error}");
+        for line in [
+            "bench --threads 0",
+            "bench --threads 1025",
+            "bench --threads 100000",
+            "bench --steps 1",
+            "bench --csv a.csv --horizon 0",
+            "bench --csv a.csv --horizon 9223372036854775808",
+            "bench --csv a.csv --horizon 18446744073709551615",
+            "bench --csv a.csv --horizon 4 --input-size 9223372036854775807",
+            "bench --csv a.csv --horizon 4 --input-size 99999999999999999999",
+            "bench --csv a.csv --horizon -4",
+        ] {
+            let error = parse_words(line).unwrap_err();
+            let word = line.rsplit(' ').next().unwrap();
+            assert!(
+                error.contains("a whole number from") && error.contains(word),
+                "{error}"
+            );
+        }
+        for option in ["--csv", "--out"] {
+            let error = parse(["bench", option, ""].map(OsString::from)).unwrap_err();
+            assert!(
+                error.starts_with(option) && error.contains("empty"),
+                "{error}"
+            );
+        }
+        let error = parse_words("bench --gaps mask").unwrap_err();
+        assert!(error.contains("--csv"), "{error}");
         let error = parse_words("bench --seed").unwrap_err();
         assert!(error.contains("--seed"), "{error}");
     }
@@ -480,7 +341,8 @@ mod tests {
     #[test]
     fn every_option_reaches_the_request() {
         let line = "bench --csv a.csv --horizon 24 --model NHITS --model MLP --input-size 96 --steps 5 --freq h \
-                    --id-col i --ds-col d --y-col v --wide --threads 2 --simd avx2 --seed 7 --quick --out there";
+                    --id-col i --ds-col d --y-col v --wide --delimiter ; --decimal comma --encoding latin-1 \
+                    --duplicates last --gaps keep --missing zero --ignore z --threads 2 --simd avx2 --seed 7 --quick --out there";
         let Ok(Command::Bench(request)) = parse_words(line) else {
             panic!("{line} is understood")
         };
@@ -492,8 +354,9 @@ mod tests {
                 .all(|value| !value.is_null() && value != false),
             "{json}"
         );
-        assert_eq!(given.count(), BENCH_OPTIONS.len());
+        assert_eq!(given.count(), bench::OPTIONS.len());
         assert_eq!(request.models, ["NHITS", "MLP"]);
+        assert_eq!(request.ignore, ["z"]);
     }
 
     #[test]
@@ -502,7 +365,7 @@ mod tests {
         assert!(COMMANDS.iter().all(|(name, ..)| all.contains(name)));
         let bench = usage(Some(Topic::Bench));
         assert!(
-            BENCH_OPTIONS
+            bench::OPTIONS
                 .iter()
                 .all(|(name, ..)| bench.contains(&format!("--{name}")))
         );

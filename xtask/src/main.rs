@@ -35,6 +35,10 @@ fn main() -> ExitCode {
             print!("{}", flags::usage(topic));
             return ExitCode::SUCCESS;
         }
+        Command::Version => {
+            println!("{}", flags::version());
+            return ExitCode::SUCCESS;
+        }
         Command::Bench(request) => return bench::bench(&request),
         Command::Tidy => tidy::tidy(),
         Command::Ci { neon } => return ci::ci(neon),

@@ -14,13 +14,22 @@ pub fn count(n: usize) -> String {
     out
 }
 
-/// A number with three significant digits, or all digits before the point when there are more.
+/// From this number on the digits before the point are not written out.
+const LARGE: f64 = 1e6;
+/// The power of ten below which zeros after the point are not written out.
+const SMALL_POWER: i32 = -3;
+
+/// A number with three significant digits, or all digits before the point when there are more; very large and very small ones
+/// with an exponent, as `1.00e30`.
 #[must_use]
 pub fn significant(x: f64) -> String {
     if !x.is_finite() {
         return x.to_string();
     }
     let size = x.abs();
+    if size.round() >= LARGE {
+        return format!("{x:.2e}");
+    }
     if size >= 1000.0 {
         let whole = count(size.round() as usize);
         return if x < 0.0 { format!("-{whole}") } else { whole };
@@ -33,11 +42,20 @@ pub fn significant(x: f64) -> String {
         .split_once('e')
         .and_then(|(_, power)| power.parse::<i32>().ok())
         .unwrap_or(0);
-    if magnitude < -4 {
+    if magnitude < SMALL_POWER {
         return format!("{x:.2e}");
     }
     let decimals = usize::try_from(2 - magnitude).unwrap_or(0);
     format!("{x:.decimals$}")
+}
+
+/// A ratio: two decimals where that is three digits or so.
+pub(super) fn ratio(x: f64) -> String {
+    if x.abs() >= 100.0 || x != 0.0 && x.abs() < 0.01 {
+        significant(x)
+    } else {
+        format!("{x:.2}")
+    }
 }
 
 /// Text with line breaks between words, so that no line is longer than `width` unless a word is.
@@ -81,6 +99,22 @@ mod tests {
         ];
         assert_eq!(shown, wanted);
         assert_eq!(significant(f64::NAN), "NaN");
+        let large = [999_999.4, 999_999.6, 1e6, -2.5e30, f64::MAX].map(significant);
+        assert_eq!(
+            large,
+            ["999,999", "1.00e6", "1.00e6", "-2.50e30", "1.80e308"]
+        );
+        let small = [0.001, 0.000_999_9, -1e-30, 0.0012].map(significant);
+        assert_eq!(small, ["0.00100", "0.00100", "-1.00e-30", "0.00120"]);
+    }
+
+    #[test]
+    fn ratios_have_two_decimals_unless_they_are_far_from_one() {
+        let shown = [0.0, 0.331, 1.0, 12.346, 1e29, 1e-9, 345.6].map(ratio);
+        assert_eq!(
+            shown,
+            ["0.00", "0.33", "1.00", "12.35", "1.00e29", "1.00e-9", "346"]
+        );
     }
 
     #[test]

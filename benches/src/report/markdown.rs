@@ -1,7 +1,7 @@
 //! The report as Markdown.
 
 use super::Report;
-use super::table::{HEADERS, description, rows};
+use super::table::{HEADERS, description, rows, without_naive};
 
 /// The text of `report.md`.
 #[must_use]
@@ -23,9 +23,15 @@ pub fn markdown(report: &Report) -> String {
     for workload in &report.workloads {
         out += &format!("\n## {}\n\n{}.\n\n", workload.name, description(workload));
         out += &line(&HEADERS.map(str::to_owned));
-        out += "|---|---:|---:|---:|---:|---:|---:|---:|\n";
+        out += "|---|---:|---:|---:|---:|---:|---:|---:|---:|\n";
         for row in rows(workload) {
             out += &line(&row);
+        }
+        if let Some(why) = without_naive(workload) {
+            out += &format!("\n{why}\n");
+        }
+        for notice in &workload.notices {
+            out += &format!("\nNote: {notice}.\n");
         }
         for failure in &workload.failures {
             out += &format!(
@@ -34,10 +40,13 @@ pub fn markdown(report: &Report) -> String {
             );
         }
     }
+    if let Some(warning) = machine.load_warning() {
+        out += &format!("\n{warning}\n");
+    }
     out += &format!(
         "\nTimes are medians; `report.json` has the smallest value and the spread of each. Test MAE is the mean absolute \
          error over the forecasts of each series' last rows, which training has not seen; \"vs naive\" divides it by that \
-         of the seasonal naive forecast. Peak MiB is the largest resident memory of a process that trains and tests this \
+         of the seasonal naive forecast of the same rows. Peak MiB is the largest resident memory of a process that trains and tests this \
          model alone.\n\nBaseline: {}\n\n![Forecasts](forecasts.svg)\n",
         report.baseline
     );

@@ -16,7 +16,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::machine::Machine;
-use crate::statistics::Measure;
+use crate::statistics::{Interval, Measure};
 
 /// The version of the schema.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -67,6 +67,8 @@ pub struct Workload {
     pub results: Vec<ModelResult>,
     /// The models that could not.
     pub failures: Vec<Failure>,
+    /// What of the data was left out, filled in or could not be tested, one sentence each.
+    pub notices: Vec<String>,
 }
 
 /// What was measured of one model.
@@ -89,7 +91,7 @@ pub struct ModelResult {
     /// The largest resident memory of the model's process after training and testing, in MiB; absent where the system
     /// does not say.
     pub peak_memory: Option<Measure>,
-    /// The baseline against the optimised run; absent when it was not asked for.
+    /// The baseline against the optimised run; absent from quick runs, and where the run is the baseline itself.
     pub speedup: Option<Speedup>,
     /// One series and its last test forecast.
     pub forecast: ForecastExample,
@@ -98,8 +100,10 @@ pub struct ModelResult {
 /// The same training step, slow and fast, measured in turns.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Speedup {
-    /// Baseline time by optimised time.
+    /// Baseline time by optimised time; its samples are the turns.
     pub ratio: Measure,
+    /// Where the median ratio lies 95 times in 100; with fewer than six turns the range of them.
+    pub interval: Interval,
     /// The time of a step of the baseline, in ms.
     pub baseline: Measure,
     /// The time of a step of the optimised run, in ms.
@@ -133,6 +137,18 @@ pub struct Failure {
 }
 
 impl Report {
+    /// Makes the folder of a report and tries to write into it, so that a run does not train for minutes in vain.
+    ///
+    /// # Errors
+    /// The folder cannot be made or written to.
+    pub fn prepare(folder: &Path) -> Result<(), String> {
+        let failed = |error| format!("{} cannot be written: {error}", folder.display());
+        std::fs::create_dir_all(folder).map_err(failed)?;
+        let probe = folder.join(format!(".probe-{}", std::process::id()));
+        std::fs::write(&probe, "").map_err(failed)?;
+        std::fs::remove_file(&probe).map_err(failed)
+    }
+
     /// Writes `report.json`, `report.md` and `forecasts.svg` into a folder, which is made when it is missing.
     ///
     /// # Errors
@@ -183,6 +199,7 @@ pub(crate) mod tests {
             peak_memory: Some(Measure::single(31.25, "MiB")),
             speedup: Some(Speedup {
                 ratio: Measure::of(&[9.0, 10.0, 11.0], "x").unwrap(),
+                interval: Interval::of_median(&[9.0, 10.0, 11.0]),
                 baseline: Measure::single(15.0, "ms"),
                 optimised: Measure::single(1.5, "ms"),
                 windows: 256,
@@ -194,7 +211,7 @@ pub(crate) mod tests {
             command: "cargo xtask bench".to_owned(),
             date: "2026-01-01T00:00:00Z".to_owned(),
             seconds: 12.5,
-            machine: Machine::detect(SimdLevel::Scalar, 2),
+            machine: Machine::detect(SimdLevel::Scalar, 2, Some(0.5)),
             baseline: "textbook loops".to_owned(),
             workloads: vec![Workload {
                 name: "small".to_owned(),
@@ -212,6 +229,7 @@ pub(crate) mod tests {
                     model: "LSTM".to_owned(),
                     message: "too few rows".to_owned(),
                 }],
+                notices: vec!["1 series (`b`) left out: too short".to_owned()],
             }],
         }
     }
@@ -220,6 +238,8 @@ pub(crate) mod tests {
     fn the_file_holds_the_whole_report() {
         let folder = std::env::temp_dir().join(format!("nd-bench-report-{}", std::process::id()));
         let report = sample();
+        Report::prepare(&folder).unwrap();
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
         report.write(&folder).unwrap();
         let text = std::fs::read_to_string(folder.join("report.json")).unwrap();
         assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);
@@ -231,8 +251,11 @@ pub(crate) mod tests {
     fn a_folder_that_cannot_be_made_is_named() {
         let file = std::env::temp_dir().join(format!("nd-bench-file-{}", std::process::id()));
         std::fs::write(&file, "x").unwrap();
-        let error = sample().write(&file.join("under")).unwrap_err();
-        assert!(error.contains("nd-bench-file"), "{error}");
+        let folder = file.join("under");
+        for error in [sample().write(&folder), Report::prepare(&folder)] {
+            let error = error.unwrap_err();
+            assert!(error.contains("nd-bench-file"), "{error}");
+        }
         std::fs::remove_file(&file).unwrap();
     }
 }

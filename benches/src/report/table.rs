@@ -1,12 +1,13 @@
 //! The rows of a workload, and the table on the terminal.
 
-use super::format::{count, significant};
+use super::format::{count, ratio, significant};
 use super::{ModelResult, Workload};
 
 /// The columns of every table.
-pub(super) const HEADERS: [&str; 8] = [
+pub(super) const HEADERS: [&str; 9] = [
     "model",
     "parameters",
+    "steps",
     "ms/step",
     "windows/s",
     "test MAE",
@@ -28,11 +29,12 @@ fn row(workload: &Workload, result: &ModelResult) -> [String; HEADERS.len()] {
     [
         result.model.clone(),
         count(result.parameters),
+        count(result.training_steps),
         significant(result.step.median),
         count(result.throughput.median.round() as usize),
         significant(result.mae.median),
         if workload.naive_mae > 0.0 {
-            format!("{:.2}", result.mae.median / workload.naive_mae)
+            ratio(result.mae.median / workload.naive_mae)
         } else {
             "-".to_owned()
         },
@@ -41,7 +43,13 @@ fn row(workload: &Workload, result: &ModelResult) -> [String; HEADERS.len()] {
             None => "not measured".to_owned(),
         },
         match &result.speedup {
-            Some(speedup) => format!("{}x", significant(speedup.ratio.median)),
+            Some(speedup) => format!(
+                "{}x ({}-{}x, {} turns)",
+                significant(speedup.ratio.median),
+                significant(speedup.interval.low),
+                significant(speedup.interval.high),
+                speedup.ratio.samples
+            ),
             None => "not measured".to_owned(),
         },
     ]
@@ -50,15 +58,24 @@ fn row(workload: &Workload, result: &ModelResult) -> [String; HEADERS.len()] {
 /// What a workload is, in one line.
 pub(super) fn description(workload: &Workload) -> String {
     format!(
-        "{}: {} series, {} rows in all, frequency {}, horizon {}, input {}, seasonal naive MAE {}",
+        "{}: {} series, {} rows in all, frequency {}, horizon {}, input {}, season {}, {} test windows a series, seasonal \
+         naive MAE {}",
         workload.source,
         count(workload.series),
         count(workload.rows),
         workload.frequency,
         workload.horizon,
         workload.input_size,
+        workload.season,
+        workload.test_windows,
         significant(workload.naive_mae),
     )
+}
+
+/// Why a workload has no ratio to the naive forecast; `None` when it has one.
+pub(super) fn without_naive(workload: &Workload) -> Option<&'static str> {
+    let exact = workload.naive_mae == 0.0;
+    exact.then_some("\"vs naive\" is \"-\": the seasonal naive forecast makes no error here, so nothing can be divided by it.")
 }
 
 /// The table of a workload with aligned columns.
@@ -85,6 +102,9 @@ pub fn terminal_table(workload: &Workload) -> String {
     for row in &rows {
         out += &line(&row.each_ref().map(String::as_str));
     }
+    if let Some(why) = without_naive(workload) {
+        out += &format!("{why}\n");
+    }
     for failure in &workload.failures {
         out += &format!("{}: {}\n", failure.model, failure.message);
     }
@@ -101,7 +121,15 @@ mod tests {
         let report = sample();
         let rows = rows(&report.workloads[0]);
         let wanted = [
-            "NLinear", "2,328", "1.50", "170,667", "0.500", "0.33", "31.2", "10.0x",
+            "NLinear",
+            "2,328",
+            "100",
+            "1.50",
+            "170,667",
+            "0.500",
+            "0.33",
+            "31.2",
+            "10.0x (9.00-11.0x, 3 turns)",
         ];
         assert_eq!(rows[0], wanted.map(str::to_owned));
     }
@@ -113,9 +141,10 @@ mod tests {
         workload.results[0].peak_memory = None;
         workload.results[0].speedup = None;
         workload.naive_mae = 0.0;
+        assert!(terminal_table(workload).contains("\"vs naive\" is \"-\""));
         let row = &rows(workload)[0];
         assert_eq!(
-            row[5..],
+            row[6..],
             ["-", "not measured", "not measured"].map(str::to_owned)
         );
     }
@@ -125,7 +154,10 @@ mod tests {
         let report = sample();
         let table = terminal_table(&report.workloads[0]);
         let lines: Vec<_> = table.lines().collect();
+        assert_eq!(lines[1].len(), lines[2].len(), "{table}");
         assert_eq!(lines[1].len(), lines[3].len(), "{table}");
+        assert!(lines[0].contains("season 2, 1 test windows"), "{table}");
+        assert!(!table.contains("\"-\""), "{table}");
         assert!(table.contains("LSTM: too few rows"), "{table}");
     }
 }

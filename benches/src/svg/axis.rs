@@ -3,6 +3,12 @@
 /// Ticks that an axis should have, about.
 const WANTED_TICKS: f64 = 4.0;
 
+/// Axes whose largest tick lies outside of these have labels with exponents.
+const SMALL: f64 = 1e-3;
+const LARGE: f64 = 1e6;
+/// Digits behind the point of a label with an exponent, at most.
+const MOST_DIGITS: usize = 6;
+
 /// A range of values that begins and ends at a tick.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Axis {
@@ -46,19 +52,29 @@ impl Axis {
         (value - self.low) / (self.steps as f64 * self.step)
     }
 
-    /// A tick's value with as many decimals as the step needs.
+    /// A tick's value with as many decimals as the step needs; values far from one have an exponent.
     pub(super) fn label(&self, tick: f64) -> String {
-        let decimals = (-self.step.log10().floor()).clamp(0.0, 6.0) as usize;
-        let rounded = if tick.abs() < self.step * 1e-9 {
-            0.0
-        } else {
-            tick
-        };
-        if rounded.abs() >= 1e6 {
-            format!("{rounded:.2e}")
-        } else {
-            format!("{rounded:.decimals$}")
+        let zero = tick.abs() < self.step * 1e-9;
+        let tick = if zero { 0.0 } else { tick };
+        let largest = self.ticks().map(f64::abs).fold(0.0, f64::max);
+        if (SMALL..LARGE).contains(&largest) {
+            let decimals = (-self.step.log10().floor()).clamp(0.0, 6.0) as usize;
+            return format!("{tick:.decimals$}");
         }
+        if zero {
+            return "0".to_owned();
+        }
+        // As few digits as tell it from its neighbours.
+        let near = |text: &String| {
+            let read = text.parse().unwrap_or(f64::NAN);
+            (tick - read).abs() < self.step * 1e-3
+        };
+        let forms = (0..=MOST_DIGITS).map(|digits| format!("{tick:.digits$e}"));
+        forms
+            .clone()
+            .find(near)
+            .or(forms.last())
+            .unwrap_or_default()
     }
 }
 
@@ -101,12 +117,23 @@ mod tests {
         let axis = Axis::around([0.011, 0.029].into_iter());
         let labels: Vec<String> = axis.ticks().map(|tick| axis.label(tick)).collect();
         assert_eq!(labels, ["0.010", "0.015", "0.020", "0.025", "0.030"]);
-        let small = Axis::around([-1.0, 1.0].into_iter());
-        assert!(
-            small
-                .ticks()
-                .map(|tick| small.label(tick))
-                .any(|label| label == "0.0")
+        let labels = |low: f64, high: f64| -> Vec<String> {
+            let axis = Axis::around([low, high].into_iter());
+            axis.ticks().map(|tick| axis.label(tick)).collect()
+        };
+        assert_eq!(labels(-1.0, 1.0), ["-1.0", "-0.5", "0.0", "0.5", "1.0"]);
+        assert_eq!(
+            labels(0.9e30, 1.1e30),
+            ["9e29", "9.5e29", "1e30", "1.05e30", "1.1e30"]
+        );
+        assert_eq!(
+            labels(0.0, 4e-30),
+            ["0", "1e-30", "2e-30", "3e-30", "4e-30"]
+        );
+        let near = labels(5_000_000.0, 5_000_004.0);
+        assert_eq!(
+            near.iter().collect::<std::collections::BTreeSet<_>>().len(),
+            near.len()
         );
     }
 }

@@ -1,18 +1,21 @@
 //! The chart of forecasts against what happened.
 //!
 //! One section per workload, one small panel per model on common axes, so that lines of different models never cover
-//! each other. The file follows the reader's light or dark theme by a media query. Nothing is drawn where nothing was
-//! observed.
+//! each other; a few models have wider panels. The file follows the reader's light or dark theme by a media query, in plain
+//! colours: programs that know neither media queries nor variables of CSS show the light one. Nothing is drawn where nothing
+//! was observed.
 
 mod axis;
+mod times;
 
 use crate::report::{ForecastExample, ModelResult, Workload, significant};
 use axis::Axis;
+use times::{label_width, time_labels};
 
-/// Panels side by side.
+/// Panels side by side, at most.
 const COLUMNS: usize = 4;
-/// The plotting area of a panel.
-const PANEL: (f64, f64) = (216.0, 132.0);
+/// The height of a panel beside none, one, two or three others.
+const HEIGHTS: [f64; COLUMNS] = [300.0, 220.0, 164.0, 132.0];
 /// Space left of the first panel, for the labels of its axis.
 const LEFT: f64 = 68.0;
 const RIGHT: f64 = 24.0;
@@ -26,27 +29,63 @@ const BELOW: f64 = 34.0;
 const HEADING: f64 = 62.0;
 /// How far beyond what happened the axis follows a forecast, in shares of the range of what happened.
 const ASTRAY: f64 = 0.4;
-const WIDTH: f64 = LEFT + COLUMNS as f64 * PANEL.0 + (COLUMNS - 1) as f64 * GAP + RIGHT;
+/// The width of the file.
+const WIDTH: f64 = 1022.0;
 
 const STYLE: &str = "
-  svg { --page: #ffffff; --ink: #1c1f24; --soft: #666d78; --grid: #e6e8ec; --frame: #c3c8d0;
-        --actual: #1c1f24; --forecast: #d4541b; --naive: #3d7fc4; --future: #f6f4ee; }
-  @media (prefers-color-scheme: dark) {
-    svg { --page: #15181d; --ink: #eceef1; --soft: #9aa2ae; --grid: #2a2f37; --frame: #454c57;
-          --actual: #eceef1; --forecast: #ff8a4c; --naive: #6cb0f5; --future: #1e2229; }
-  }
-  text { font: 11px system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif; fill: var(--soft); }
-  .heading { font-size: 16px; font-weight: 600; fill: var(--ink); }
-  .title { font-size: 12.5px; font-weight: 600; fill: var(--ink); }
-  .page { fill: var(--page); } .future { fill: var(--future); }
-  .grid { stroke: var(--grid); stroke-width: 1; }
-  .frame { fill: none; stroke: var(--frame); stroke-width: 1; }
-  .cut { stroke: var(--soft); stroke-width: 1; stroke-dasharray: 2 3; }
+  text { font: 11px system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif; fill: #666d78; }
+  .heading { font-size: 16px; font-weight: 600; fill: #1c1f24; }
+  .title { font-size: 12.5px; font-weight: 600; fill: #1c1f24; }
+  .page { fill: #ffffff; } .future { fill: #f6f4ee; }
+  .grid { stroke: #e6e8ec; stroke-width: 1; }
+  .frame { fill: none; stroke: #c3c8d0; stroke-width: 1; }
+  .cut { stroke: #666d78; stroke-width: 1; stroke-dasharray: 2 3; }
   .line { fill: none; stroke-linejoin: round; stroke-linecap: round; }
-  .actual { stroke: var(--actual); stroke-width: 1.4; }
-  .forecast { stroke: var(--forecast); stroke-width: 2.2; }
-  .naive { stroke: var(--naive); stroke-width: 1.4; stroke-dasharray: 4 3; }
+  .actual { stroke: #1c1f24; stroke-width: 1.4; }
+  .forecast { stroke: #d4541b; stroke-width: 2.2; }
+  .naive { stroke: #3d7fc4; stroke-width: 1.4; stroke-dasharray: 4 3; }
+  @media (prefers-color-scheme: dark) {
+    text { fill: #9aa2ae; } .heading, .title { fill: #eceef1; }
+    .page { fill: #15181d; } .future { fill: #1e2229; }
+    .grid { stroke: #2a2f37; } .frame { stroke: #454c57; } .cut { stroke: #9aa2ae; }
+    .actual { stroke: #eceef1; } .forecast { stroke: #ff8a4c; } .naive { stroke: #6cb0f5; }
+  }
 ";
+
+/// How the panels of a workload are laid out.
+#[derive(Clone, Copy, Debug)]
+struct Grid {
+    columns: usize,
+    /// The plotting area of a panel.
+    panel: (f64, f64),
+}
+
+impl Grid {
+    /// As many panels side by side as there are, and as wide as that leaves room for.
+    fn of(models: usize) -> Self {
+        let columns = models.clamp(1, COLUMNS);
+        let gaps = (columns - 1) as f64 * GAP;
+        Self {
+            columns,
+            panel: (
+                (WIDTH - LEFT - RIGHT - gaps) / columns as f64,
+                HEIGHTS[columns - 1],
+            ),
+        }
+    }
+
+    /// From the top of one row of panels to that of the next.
+    fn row(self) -> f64 {
+        TITLE + self.panel.1 + BELOW
+    }
+
+    /// The left upper corner of a panel, counted from the first row's.
+    fn corner(self, index: usize) -> (f64, f64) {
+        let (row, column) = (index / self.columns, index % self.columns);
+        let left = LEFT + column as f64 * (self.panel.0 + GAP);
+        (left, row as f64 * self.row() + TITLE)
+    }
+}
 
 /// The text of `forecasts.svg`.
 #[must_use]
@@ -67,8 +106,9 @@ pub fn forecasts(workloads: &[Workload]) -> String {
 }
 
 fn section_height(workload: &Workload) -> f64 {
-    let rows = workload.results.len().div_ceil(COLUMNS) as f64;
-    HEADING + rows * (TITLE + PANEL.1 + BELOW) + 14.0
+    let grid = Grid::of(workload.results.len());
+    let rows = workload.results.len().div_ceil(grid.columns) as f64;
+    HEADING + rows * grid.row() + 14.0
 }
 
 /// The heading, the legend and the panels of a workload.
@@ -96,14 +136,20 @@ fn section(workload: &Workload, top: f64) -> String {
             y - 4.0
         );
         out += &text(x + 28.0, y, "label", "start", label);
-        x += 28.0 + 7.0 * label.len() as f64 + 14.0;
+        x += 28.0 + label_width(label) + 20.0;
     }
     let axis = value_axis(workload);
+    let grid = Grid::of(workload.results.len());
     for (i, result) in workload.results.iter().enumerate() {
-        let (row, column) = (i / COLUMNS, i % COLUMNS);
-        let left = LEFT + column as f64 * (PANEL.0 + GAP);
-        let above = top + HEADING + row as f64 * (TITLE + PANEL.1 + BELOW) + TITLE;
-        out += &panel(workload, result, &axis, (left, above), column == 0);
+        let (left, above) = grid.corner(i);
+        let place = Place {
+            left,
+            top: top + HEADING + above,
+            size: grid.panel,
+            axis: &axis,
+            points: result.forecast.actual.len(),
+        };
+        out += &panel(workload, result, &place, i % grid.columns == 0);
     }
     out
 }
@@ -136,59 +182,47 @@ fn value_axis(workload: &Workload) -> Axis {
     Axis::around(truth.iter().copied().chain(forecasts))
 }
 
-fn panel(
-    workload: &Workload,
-    result: &ModelResult,
-    axis: &Axis,
-    (left, top): (f64, f64),
-    labelled: bool,
-) -> String {
+fn panel(workload: &Workload, result: &ModelResult, place: &Place<'_>, labelled: bool) -> String {
     let example = &result.forecast;
-    let place = Place {
-        left,
-        top,
-        axis,
-        points: example.actual.len(),
-    };
+    let (left, top, size) = (place.left, place.top, place.size);
     let cut = example.actual.len() - example.forecast.len();
     let cut_x = place.x(cut as f64 - 0.5);
-    let (right, bottom) = (left + PANEL.0, top + PANEL.1);
+    let (right, bottom) = (left + size.0, top + size.1);
     let mut out = format!(
         "<rect class=\"future\" x=\"{cut_x:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{:.1}\"/>\n",
         right - cut_x,
-        PANEL.1
+        size.1
     );
-    for tick in axis.ticks() {
+    for tick in place.axis.ticks() {
         let y = place.y(tick);
         out += &format!("<path class=\"grid\" d=\"M{left:.1} {y:.1}H{right:.1}\"/>\n");
         if labelled {
-            out += &text(left - 8.0, y + 4.0, "label", "end", &axis.label(tick));
+            out += &text(left - 8.0, y + 4.0, "label", "end", &place.axis.label(tick));
         }
     }
-    for (index, anchor) in time_ticks(cut, example.actual.len()) {
-        let x = place.x(index as f64);
+    for label in time_labels(
+        &example.ds,
+        cut,
+        |index| place.x(index as f64) - left,
+        size.0,
+    ) {
+        let x = place.x(label.index as f64);
         out += &format!("<path class=\"grid\" d=\"M{x:.1} {top:.1}V{bottom:.1}\"/>\n");
-        out += &text(
-            x,
-            bottom + 16.0,
-            "label",
-            anchor,
-            &short_time(&example.ds, index),
-        );
+        out += &text(x, bottom + 16.0, "label", label.anchor, &label.words);
     }
     out += &format!("<path class=\"cut\" d=\"M{cut_x:.1} {top:.1}V{bottom:.1}\"/>\n");
     out += &format!(
         "<rect class=\"frame\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{:.1}\"/>\n",
-        PANEL.0, PANEL.1
+        size.0, size.1
     );
     // Unique in the file: no two panels share a corner.
     let clip = format!("clip-{left:.0}-{top:.0}");
     out += &format!(
         "<clipPath id=\"{clip}\"><rect x=\"{left:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{:.1}\"/></clipPath>\n\
          <g clip-path=\"url(#{clip})\">\n{}</g>\n",
-        PANEL.0,
-        PANEL.1,
-        lines(example, cut, &place)
+        size.0,
+        size.1,
+        lines(example, cut, place)
     );
     out += &text(left, top - 9.0, "title", "start", &result.model);
     let errors = format!(
@@ -206,47 +240,23 @@ fn lines(example: &ForecastExample, cut: usize, place: &Place<'_>) -> String {
     out + &line("forecast", &whole(&example.forecast), cut, place)
 }
 
-/// The first row, the first forecast and the last row, and how their labels are anchored.
-fn time_ticks(cut: usize, points: usize) -> Vec<(usize, &'static str)> {
-    let mut ticks = vec![(0, "start")];
-    // Labels of about a third of the panel must not touch each other.
-    if cut * 3 > points && (points - cut) * 4 > points {
-        ticks.push((cut, "middle"));
-    }
-    if points > 1 {
-        ticks.push((points - 1, "end"));
-    }
-    ticks
-}
-
-/// A time stamp without the part that all of them end in (` 00:00:00` of days, `:00` of seconds).
-fn short_time(ds: &[String], index: usize) -> String {
-    let stamp = &ds[index];
-    let mut common = stamp.len();
-    for suffix in ["T00:00:00", " 00:00:00", ":00"] {
-        if ds.iter().all(|other| other.ends_with(suffix)) {
-            common = stamp.len() - suffix.len();
-            break;
-        }
-    }
-    stamp[..common].to_owned()
-}
-
 /// Where things of a panel are drawn.
 struct Place<'a> {
     left: f64,
     top: f64,
+    /// Width and height.
+    size: (f64, f64),
     axis: &'a Axis,
     points: usize,
 }
 
 impl Place<'_> {
     fn x(&self, index: f64) -> f64 {
-        self.left + PANEL.0 * (index / (self.points.max(2) - 1) as f64).clamp(0.0, 1.0)
+        self.left + self.size.0 * (index / (self.points.max(2) - 1) as f64).clamp(0.0, 1.0)
     }
 
     fn y(&self, value: f64) -> f64 {
-        self.top + PANEL.1 * (1.0 - self.axis.place(value))
+        self.top + self.size.1 * (1.0 - self.axis.place(value))
     }
 }
 
@@ -301,6 +311,7 @@ mod tests {
         let place = Place {
             left: 0.0,
             top: 0.0,
+            size: (100.0, 50.0),
             axis: &axis,
             points: 4,
         };
@@ -329,16 +340,39 @@ mod tests {
     }
 
     #[test]
-    fn time_stamps_lose_what_all_have_in_common() {
-        let days: Vec<String> = ["2020-01-01 00:00:00", "2020-01-02 00:00:00"]
-            .map(str::to_owned)
-            .into();
-        assert_eq!(short_time(&days, 1), "2020-01-02");
-        let hours: Vec<String> = ["2020-01-01 00:00:00", "2020-01-01 01:00:00"]
-            .map(str::to_owned)
-            .into();
-        assert_eq!(short_time(&hours, 1), "2020-01-01 01:00");
-        let numbers: Vec<String> = ["7", "8"].map(str::to_owned).into();
-        assert_eq!(short_time(&numbers, 0), "7");
+    fn colours_are_plain_and_every_class_has_one() {
+        assert!(!STYLE.contains("var(") && !STYLE.contains("--"), "{STYLE}");
+        let light = STYLE.split("@media").next().unwrap();
+        for class in [
+            ".page",
+            ".future",
+            ".grid",
+            ".frame",
+            ".cut",
+            ".actual",
+            ".forecast",
+            ".naive",
+        ] {
+            let rule = light.split(&format!("{class} {{")).nth(1).unwrap();
+            assert!(rule.split('}').next().unwrap().contains('#'), "{class}");
+        }
+    }
+
+    #[test]
+    fn panels_fill_the_width_and_do_not_overlap() {
+        for models in 1..=9 {
+            let grid = Grid::of(models);
+            let last = grid.corner(grid.columns - 1).0 + grid.panel.0;
+            assert!(
+                (last - (WIDTH - RIGHT)).abs() < 1e-9,
+                "{models} models end at {last}"
+            );
+            for model in 0..models {
+                let (left, top) = grid.corner(model);
+                assert!(left >= LEFT && left + grid.panel.0 <= WIDTH && top >= TITLE);
+            }
+        }
+        assert_eq!(Grid::of(7).columns, 4);
+        assert!(Grid::of(1).panel.0 > 900.0);
     }
 }
