@@ -69,11 +69,11 @@ impl Axis {
             let read = text.parse().unwrap_or(f64::NAN);
             (tick - read).abs() < self.step * 1e-3
         };
-        let forms = (0..=MOST_DIGITS).map(|digits| format!("{tick:.digits$e}"));
+        let mut forms = (0..=MOST_DIGITS).map(|digits| format!("{tick:.digits$e}"));
         forms
             .clone()
             .find(near)
-            .or(forms.last())
+            .or(forms.next_back())
             .unwrap_or_default()
     }
 }

@@ -1,7 +1,7 @@
 //! Sums and their kin: over a slice, over each row, over each column.
 //!
 //! The simple version of a sum is a loop. Here a slice is cut into blocks of 4096 elements (fewer where vectors are short); a block is
-//! summed in eight vectors side by side, at most [`CHAIN`] additions each, and the blocks' sums, as f64, are added in a fixed binary tree. So the result does not depend on
+//! summed in eight vectors side by side, at most `CHAIN` additions each, and the blocks' sums, as f64, are added in a fixed binary tree. So the result does not depend on
 //! alignment or threads, and its error is bounded whatever the length:
 //! [`SUM_ERROR`] times the unit roundoff of the element type times the sum of the absolute terms.
 //!

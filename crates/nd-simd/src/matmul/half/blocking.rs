@@ -183,7 +183,7 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
 
     /// Computes all of C.
     pub(super) fn run(&self, parallel: bool) {
-        let (m, k, n) = (self.a.rows(), self.a.cols(), self.b.cols());
+        let (m, n) = (self.a.rows(), self.b.cols());
         if m == 0 || n == 0 {
             return;
         }
@@ -196,6 +196,7 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
             && self.row_block() == ROW_BLOCK
             && let Some(engine) = self.pair_dot()
         {
+            let k = self.a.cols();
             let stride = 2 * pairs(k);
             let mut narrowed = take(m * stride);
             self.narrow_left(engine, &mut narrowed, parallel);
