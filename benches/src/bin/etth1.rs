@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use nd_bench::machine::{Machine, peak_memory_mib};
+use nd_bench::machine::{Machine, load_average, peak_memory_mib};
 use nd_bench::phases;
 use nd_bench::statistics::Measure;
 use nd_core::{RunOptions, SimdLevel};
@@ -133,6 +133,7 @@ fn forecaster(arguments: &Arguments, model: &str, steps: u64) -> Result<Forecast
 }
 
 fn step(arguments: &Arguments, model: &str, panel: &Panel<f32>) -> Result<(), String> {
+    let load = load_average();
     let steps = arguments.steps.unwrap_or(50);
     let forecaster = forecaster(arguments, model, arguments.warmup + steps)?;
     let mut marks: Vec<Duration> = vec![Duration::ZERO];
@@ -167,7 +168,7 @@ fn step(arguments: &Arguments, model: &str, panel: &Panel<f32>) -> Result<(), St
             "ms_per_step_median": measure.median,
             "ms_per_step_min": measure.min,
             "peak_rss_mb": peak,
-            "machine": Machine::detect(arguments.options.simd, threads),
+            "machine": Machine::detect(arguments.options.simd, threads, load),
         })
     );
     Ok(())
@@ -175,6 +176,7 @@ fn step(arguments: &Arguments, model: &str, panel: &Panel<f32>) -> Result<(), St
 
 /// The errors of all models and seeds, then the mean of each model.
 fn mae30(arguments: &Arguments, panel: &Panel<f32>) -> Result<(), String> {
+    let load = load_average();
     let models = &arguments.models;
     let mut errors = vec![Vec::new(); models.len()];
     // Seeds outside: a run that is stopped early has every model.
@@ -187,7 +189,7 @@ fn mae30(arguments: &Arguments, panel: &Panel<f32>) -> Result<(), String> {
         .options
         .threads
         .unwrap_or_else(nd_bench::machine::cores);
-    let machine = Machine::detect(arguments.options.simd, threads);
+    let machine = Machine::detect(arguments.options.simd, threads, load);
     for (model, errors) in models.iter().zip(&errors) {
         let summary = Summary::of(errors).ok_or("no seed: give --seeds 1 or more")?;
         println!(
