@@ -588,3 +588,48 @@ fn a_prepacked_operand_is_the_same_matrix() {
         }
     }
 }
+
+/// One or two rows take another way through memory than many; their sums are the same.
+#[test]
+fn few_rows_have_the_bits_of_many() {
+    for level in nd_testing::levels() {
+        for (k, n) in [
+            (8, 32),
+            (9, 33),
+            (127, 40),
+            (128, 2050),
+            (300, 2100),
+            (1030, 70),
+        ] {
+            for (alpha, beta) in [(1.0, 0.0), (1.0, 1.0), (0.5, 0.25)] {
+                let m = 9;
+                let (a, b) = (real::<f32>(m * k, 1), real::<f32>(k * n, 2));
+                let bias = real::<f32>(n, 3);
+                let epilogue = Epilogue {
+                    bias: Some(&bias),
+                    activation: Activation::Tanh,
+                };
+                let run = |rows: std::ops::Range<usize>| {
+                    let mut c = real::<f32>(m * n, 4)[rows.start * n..rows.end * n].to_vec();
+                    let av = MatRef::row_major(&a, m, k).row_block(rows.start, rows.len());
+                    let bv = MatRef::row_major(&b, k, n);
+                    let cv = MatMut::row_major(&mut c, rows.len(), n);
+                    multiply_fused(level, alpha, av, bv, beta, cv, epilogue);
+                    c
+                };
+                let whole = run(0..m);
+                for rows in [0..1, 3..4, 3..5, 7..9] {
+                    let part = run(rows.clone());
+                    let same = part
+                        .iter()
+                        .zip(&whole[rows.start * n..rows.end * n])
+                        .all(|(a, b)| a.to_bits() == b.to_bits());
+                    assert!(
+                        same,
+                        "{level} rows {rows:?} of [{m}, {k}] x [{k}, {n}], {alpha}, {beta}"
+                    );
+                }
+            }
+        }
+    }
+}

@@ -13,8 +13,8 @@
 //! In a stack of small products, the same block of sixteen products is one call of the micro-kernel: the choice of the
 //! block, its mask and the call would otherwise cost more than the arithmetic.
 
-use super::gemv::{dot_rows, row_times_matrix};
-use super::kernel::{Block, Finish, Output, Store, block_rows, block_vecs, run};
+use super::gemv::{dot_rows, rows_times_matrix};
+use super::kernel::{Block, Finish, Output, PIECE, Store, block_rows, block_vecs, run};
 use super::pack::{K_BLOCK, Panel, pack_panel};
 use crate::dispatch::{Isa, Kernel, SimdLevel, dispatch, instance};
 use crate::lanes::{Lanes, SimdReal};
@@ -24,9 +24,6 @@ const PACK_ROWS: usize = 256;
 
 /// Products of a stack that are computed together.
 const GROUP: usize = 16;
-
-/// Rows of B at a time when A has one or two rows.
-const STREAM_BLOCK: usize = 16;
 
 /// Bytes between the rows of B from which on reading them in place misses the TLB: a page.
 const PACK_STRIDE_BYTES: usize = 4096;
@@ -86,14 +83,7 @@ unsafe fn blocked<S: Isa, R: SimdReal>(simd: S, batch: &Batch<R>, panel: *mut R)
     } = problem;
     let lanes = Lanes::<S, R>::LEN;
     let packs = problem.packs();
-    let chained = problem.alpha == R::ONE && (problem.beta == R::ZERO || problem.beta == R::ONE);
-    // One or two rows use each value of B once or twice: B is then read in long pieces of few rows.
-    let most = if m <= 2 && chained {
-        STREAM_BLOCK
-    } else {
-        K_BLOCK
-    };
-    let group = if k <= most && batch.count > 1 {
+    let group = if k <= K_BLOCK && batch.count > 1 {
         (K_BLOCK / k.max(1)).clamp(1, GROUP)
     } else {
         1
@@ -104,17 +94,10 @@ unsafe fn blocked<S: Isa, R: SimdReal>(simd: S, batch: &Batch<R>, panel: *mut R)
         let b = problem.b.wrapping_add(product * b_step);
         let c = problem.c.wrapping_add(product * c_step);
         let mut start = 0;
+        let mut store = Store::first(problem.alpha, problem.beta);
         loop {
-            let depth = most.min(k - start);
+            let depth = K_BLOCK.min(k - start);
             let is_last = start + depth == k;
-            let store = match (chained, start == 0) {
-                (true, true) if problem.beta == R::ZERO => Store::Write,
-                (true, _) => Store::Continue,
-                (false, first) => Store::Scale {
-                    alpha: problem.alpha,
-                    beta: if first { problem.beta } else { R::ONE },
-                },
-            };
             let mut column = 0;
             while column < n {
                 let vecs = block_vecs::<S>(m, (n - column).div_ceil(lanes));
@@ -180,6 +163,7 @@ unsafe fn blocked<S: Isa, R: SimdReal>(simd: S, batch: &Batch<R>, panel: *mut R)
                 column += width;
             }
             start += depth;
+            store = store.next();
             if is_last {
                 break;
             }
@@ -187,7 +171,7 @@ unsafe fn blocked<S: Isa, R: SimdReal>(simd: S, batch: &Batch<R>, panel: *mut R)
     }
 }
 
-/// The textbook product, the meaning of [`SimdLevel::Scalar`].
+/// The textbook product, the meaning of [`SimdLevel::Scalar`]; its sums end as early as those of the kernels, for the same error.
 ///
 /// # Safety
 /// As [`blocked`].
@@ -206,15 +190,19 @@ unsafe fn textbook<R: SimdReal>(problem: &Problem<R>) {
     } = problem;
     for i in 0..m {
         for j in 0..n {
-            let mut sum = R::ZERO;
-            for p in 0..k {
-                // SAFETY: indices inside the operands.
-                sum += unsafe {
-                    *a.add(i * a_strides.0 + p * a_strides.1)
-                        * *b.add(p * b_strides.0 + j * b_strides.1)
-                };
+            let mut total = R::ZERO;
+            for start in (0..k).step_by(PIECE) {
+                let mut sum = R::ZERO;
+                for p in start..k.min(start + PIECE) {
+                    // SAFETY: indices inside the operands.
+                    sum += unsafe {
+                        *a.add(i * a_strides.0 + p * a_strides.1)
+                            * *b.add(p * b_strides.0 + j * b_strides.1)
+                    };
+                }
+                total += sum;
             }
-            let mut value = problem.alpha * sum;
+            let mut value = problem.alpha * total;
             // SAFETY: indices inside C and the bias.
             unsafe {
                 let slot = c.add(i * c_row_stride + j);
@@ -252,7 +240,7 @@ impl<R: SimdReal> Kernel for InPlace<'_, R> {
     #[inline(always)]
     fn run<S: Isa>(self, simd: S) {
         let batch = self.0;
-        let by_blocks = !batch.problem.is_gemv() && !batch.problem.is_row_times_matrix();
+        let by_blocks = !batch.problem.is_gemv() && !batch.problem.is_few_rows();
         if !matches!(S::LEVEL, SimdLevel::Scalar) && by_blocks {
             // SAFETY: `execute` promises valid operands at each step, and that no panel is needed.
             return unsafe { blocked(simd, batch, std::ptr::null_mut()) };
@@ -266,7 +254,7 @@ impl<R: SimdReal> Kernel for InPlace<'_, R> {
                 } else if problem.is_gemv() {
                     dot_rows(simd, &problem);
                 } else {
-                    row_times_matrix(simd, &problem);
+                    rows_times_matrix(simd, &problem);
                 }
             }
             problem.a = problem.a.wrapping_add(batch.a_step);

@@ -1,11 +1,14 @@
 //! Matrix times vector and vector times matrix, for a matrix whose rows are contiguous.
 //!
 //! Both are as fast as the matrix can be read, so both read it as it lies. For a column on the right the block kernel would use
-//! one lane of each register; a dot product uses them all, at the price of a sum over lanes at the end. For a row on the
-//! left the block kernel would read narrow pieces of many rows; here a few whole rows at a time are added to C, which stays in the
-//! first cache level. (An element of C is the same chain of sums either way.)
+//! one lane of each register; a dot product uses them all, at the price of a sum over lanes at the end. For one or two rows on
+//! the left the block kernel would read narrow pieces of many rows; here a few whole rows at a time are added to a strip of sums in the
+//! first cache level. (An element of C is the same sum of chains either way.)
+
+use std::mem::MaybeUninit;
 
 use super::blocking::Problem;
+use super::kernel::{Output, PIECE, Store};
 use crate::dispatch::Isa;
 use crate::lanes::{Lanes, SimdReal};
 
@@ -23,129 +26,179 @@ impl<R: SimdReal> Problem<R> {
     }
 }
 
-/// Rows of B that are added to C together: as many streams as the processor's prefetching follows with ease.
+/// Rows of B that are read together: as many streams as the processor's prefetching follows with ease.
 const STREAMS: usize = 8;
 
-/// Columns of C that stay in the first cache level meanwhile.
-const ROW_PIECE: usize = 4096;
+/// Columns whose sums stay in the first cache level meanwhile.
+const STRIP: usize = 2048;
 
 impl<R: SimdReal> Problem<R> {
-    /// Whether this is a product of one row and contiguous rows, long enough to be worth a pass over C for every few rows.
+    /// Whether this is a product of one or two rows and contiguous rows, long and many enough to be worth a pass over a strip of sums for
+    /// every few rows.
     #[inline(always)]
-    pub(super) fn is_row_times_matrix(&self) -> bool {
-        let chained = self.alpha == R::ONE && (self.beta == R::ZERO || self.beta == R::ONE);
-        self.m == 1 && self.b_strides.1 == 1 && self.n >= SHORTEST && self.k > 0 && chained
+    pub(super) fn is_few_rows(&self) -> bool {
+        (1..=2).contains(&self.m)
+            && self.b_strides.1 == 1
+            && self.n >= SHORTEST
+            && self.k >= STREAMS
     }
 }
 
-/// `c += sum of a[i] b[i]` over `N` rows of one piece of columns; from zero instead of `c` when `FRESH`.
+/// `sums[i] (+)= sum of a[i, p] b[p]` over `N` rows of B, for `M` rows of A; written when `FRESH`.
 ///
 /// # Safety
-/// The rows may be read and the piece of C written.
+/// The rows may be read at `cols` columns; each of the `M` strips, [`STRIP`] apart, has room for that many,
+/// rounded up to whole vectors.
 #[inline(always)]
-unsafe fn add_rows<S: Isa, R: SimdReal, const N: usize, const FRESH: bool>(
+unsafe fn add_rows<S: Isa, R: SimdReal, const M: usize, const N: usize, const FRESH: bool>(
     simd: S,
-    a: *const R,
-    a_stride: usize,
-    b: *const R,
-    b_stride: usize,
-    c: *mut R,
+    (a, a_row_stride, a_stride): (*const R, usize, usize),
+    (b, b_stride): (*const R, usize),
+    sums: *mut R,
     cols: usize,
 ) {
     let lanes = Lanes::<S, R>::LEN;
-    let mut factors = [Lanes::<S, R>::zero(simd); N];
-    for i in 0..N {
-        // SAFETY: `N` elements of A.
-        factors[i] = Lanes::splat(simd, unsafe { *a.wrapping_add(i * a_stride) });
-    }
-    let mut j = 0;
-    while j + lanes <= cols {
-        // SAFETY: whole vectors inside the piece.
-        unsafe {
-            let mut sum = if FRESH {
-                Lanes::zero(simd)
-            } else {
-                Lanes::load_ptr(simd, c.add(j))
-            };
-            for i in 0..N {
-                let x = Lanes::load_ptr(simd, b.wrapping_add(i * b_stride + j));
-                sum = factors[i].mul_add(x, sum);
-            }
-            sum.store_ptr(c.add(j));
+    let mut factors = [[Lanes::<S, R>::zero(simd); N]; M];
+    for i in 0..M {
+        for p in 0..N {
+            let a = a.wrapping_add(i * a_row_stride + p * a_stride);
+            // SAFETY: `M x N` elements of A.
+            factors[i][p] = Lanes::splat(simd, unsafe { *a });
         }
-        j += lanes;
     }
-    if j < cols {
-        let mask = R::first_lanes(simd, cols - j);
-        // SAFETY: the mask keeps to the columns that are left.
+    for j in (0..cols).step_by(lanes) {
+        let whole = j + lanes <= cols;
+        let mut sum = [Lanes::<S, R>::zero(simd); M];
+        // SAFETY: the strips have whole vectors; of the last one of B, the mask keeps to the columns there are.
         unsafe {
-            let mut sum = if FRESH {
-                Lanes::zero(simd)
-            } else {
-                Lanes::from_raw(simd, R::load_masked(simd, mask, c.add(j)))
-            };
-            for i in 0..N {
-                let x = R::load_masked(simd, mask, b.wrapping_add(i * b_stride + j));
-                sum = factors[i].mul_add(Lanes::from_raw(simd, x), sum);
+            if !FRESH {
+                for i in 0..M {
+                    sum[i] = Lanes::load_ptr(simd, sums.add(i * STRIP + j));
+                }
             }
-            R::store_masked(simd, mask, c.add(j), sum.raw());
+            for p in 0..N {
+                let x = b.wrapping_add(p * b_stride + j);
+                let x = if whole {
+                    Lanes::load_ptr(simd, x)
+                } else {
+                    Lanes::from_raw(
+                        simd,
+                        R::load_masked(simd, R::first_lanes(simd, cols - j), x),
+                    )
+                };
+                for i in 0..M {
+                    sum[i] = factors[i][p].mul_add(x, sum[i]);
+                }
+            }
+            for i in 0..M {
+                sum[i].store_ptr(sums.add(i * STRIP + j));
+            }
         }
     }
 }
 
-/// Computes a product for which [`Problem::is_row_times_matrix`] holds.
+/// Sums of up to two rows of [`STRIP`] columns of f64.
+#[repr(C, align(64))]
+struct Strips(MaybeUninit<[u64; 2 * STRIP]>);
+
+/// Computes a product of `M` rows for which [`Problem::is_few_rows`] holds.
 ///
 /// # Safety
 /// As [`super::blocking::execute`].
 #[inline(always)]
-pub(super) unsafe fn row_times_matrix<S: Isa, R: SimdReal>(simd: S, problem: &Problem<R>) {
+unsafe fn few_rows<S: Isa, R: SimdReal, const M: usize>(simd: S, problem: &Problem<R>) {
     let &Problem {
         n,
         k,
-        a,
-        a_strides: (_, a_stride),
-        b,
+        alpha,
+        beta,
+        a_strides: (a_row_stride, a_stride),
         b_strides: (b_stride, _),
-        c,
+        c_row_stride,
         ..
     } = problem;
-    for start in (0..n).step_by(ROW_PIECE) {
-        let cols = ROW_PIECE.min(n - start);
-        let c = c.wrapping_add(start);
-        let mut p = 0;
-        let mut fresh = problem.beta == R::ZERO;
-        macro_rules! rows {
-            ($count:expr) => {{
-                let a = a.wrapping_add(p * a_stride);
-                let b = b.wrapping_add(p * b_stride + start);
-                // SAFETY: rows `p..p + count` of B, and the same elements of A.
-                unsafe {
-                    if fresh {
-                        add_rows::<S, R, { $count }, true>(simd, a, a_stride, b, b_stride, c, cols);
-                    } else {
-                        add_rows::<S, R, { $count }, false>(
-                            simd, a, a_stride, b, b_stride, c, cols,
+    let lanes = Lanes::<S, R>::LEN;
+    let mut strips = Strips(MaybeUninit::uninit());
+    let sums: *mut R = strips.0.as_mut_ptr().cast();
+    for column in (0..n).step_by(STRIP) {
+        let cols = STRIP.min(n - column);
+        let mut store = Store::first(alpha, beta);
+        for start in (0..k).step_by(PIECE) {
+            let end = k.min(start + PIECE);
+            let mut p = start;
+            macro_rules! rows {
+                ($count:expr, $fresh:expr) => {{
+                    let a = problem.a.wrapping_add(p * a_stride);
+                    let b = problem.b.wrapping_add(p * b_stride + column);
+                    // SAFETY: rows `p..p + count` of B, and those columns of A.
+                    unsafe {
+                        add_rows::<S, R, M, { $count }, { $fresh }>(
+                            simd,
+                            (a, a_row_stride, a_stride),
+                            (b, b_stride),
+                            sums,
+                            cols,
                         );
                     }
+                    p += $count;
+                }};
+            }
+            if end - p >= STREAMS {
+                rows!(STREAMS, true);
+            } else {
+                rows!(1, true);
+            }
+            while p + STREAMS <= end {
+                rows!(STREAMS, false);
+            }
+            while p < end {
+                rows!(1, false);
+            }
+            let (bias, relu) = problem.finish.in_registers(end == k, column);
+            for i in 0..M {
+                for j in (0..cols).step_by(lanes) {
+                    let output = Output {
+                        c: problem.c.wrapping_add(i * c_row_stride + column + j),
+                        c_row_stride,
+                        store,
+                        bias: if bias.is_null() {
+                            bias
+                        } else {
+                            bias.wrapping_add(j)
+                        },
+                        relu,
+                    };
+                    // SAFETY: a vector of the strip; its columns of C and of the bias.
+                    unsafe {
+                        let sum = [[Lanes::load_ptr(simd, sums.add(i * STRIP + j))]];
+                        if j + lanes <= cols {
+                            output.finish::<S, 1, 1, false>(simd, lanes, sum);
+                        } else {
+                            output.finish::<S, 1, 1, true>(simd, cols - j, sum);
+                        }
+                    }
                 }
-                p += $count;
-                fresh = false;
-            }};
-        }
-        while p + STREAMS <= k {
-            rows!(STREAMS);
-        }
-        while p < k {
-            rows!(1);
-        }
-        let _ = fresh;
-        for j in 0..cols {
-            // SAFETY: inside C.
-            unsafe { *c.add(j) = problem.finish.element(*c.add(j), start + j) };
+            }
+            store = store.next();
         }
     }
-    // SAFETY: the row of C.
-    unsafe { problem.finish.rest(S::LEVEL, c, 1, n, 0) };
+    // SAFETY: the rows of C.
+    unsafe { problem.finish.rest(S::LEVEL, problem.c, M, n, c_row_stride) };
+}
+
+/// Computes a product for which [`Problem::is_few_rows`] holds.
+///
+/// # Safety
+/// As [`super::blocking::execute`].
+#[inline(always)]
+pub(super) unsafe fn rows_times_matrix<S: Isa, R: SimdReal>(simd: S, problem: &Problem<R>) {
+    // SAFETY: the caller's.
+    unsafe {
+        match problem.m {
+            1 => few_rows::<S, R, 1>(simd, problem),
+            _ => few_rows::<S, R, 2>(simd, problem),
+        }
+    }
 }
 
 /// The dot products of `N` rows of `a` with `x`.
@@ -161,33 +214,40 @@ unsafe fn dots<S: Isa, R: SimdReal, const N: usize>(
     x: *const R,
 ) -> [R; N] {
     let lanes = Lanes::<S, R>::LEN;
-    let mut partial = [Lanes::<S, R>::zero(simd); N];
-    let mut p = 0;
-    while p + lanes <= k {
-        // SAFETY: `p + lanes <= k`.
-        unsafe {
-            let x = Lanes::load_ptr(simd, x.add(p));
-            for i in 0..N {
-                let row = a.add(i * row_stride + p);
-                partial[i] = Lanes::load_ptr(simd, row).mul_add(x, partial[i]);
+    let mut total = [Lanes::<S, R>::zero(simd); N];
+    for start in (0..k).step_by(PIECE * lanes) {
+        let end = k.min(start + PIECE * lanes);
+        let mut partial = [Lanes::<S, R>::zero(simd); N];
+        let mut p = start;
+        while p + lanes <= end {
+            // SAFETY: `p + lanes <= k`.
+            unsafe {
+                let x = Lanes::load_ptr(simd, x.add(p));
+                for i in 0..N {
+                    let row = a.add(i * row_stride + p);
+                    partial[i] = Lanes::load_ptr(simd, row).mul_add(x, partial[i]);
+                }
+            }
+            p += lanes;
+        }
+        if p < end {
+            let mask = R::first_lanes(simd, end - p);
+            // SAFETY: the mask covers what is left.
+            unsafe {
+                let x = Lanes::from_raw(simd, R::load_masked(simd, mask, x.add(p)));
+                for i in 0..N {
+                    let row = R::load_masked(simd, mask, a.add(i * row_stride + p));
+                    partial[i] = Lanes::from_raw(simd, row).mul_add(x, partial[i]);
+                }
             }
         }
-        p += lanes;
-    }
-    if p < k {
-        let mask = R::first_lanes(simd, k - p);
-        // SAFETY: the mask covers what is left.
-        unsafe {
-            let x0 = Lanes::from_raw(simd, R::load_masked(simd, mask, x.add(p)));
-            for i in 0..N {
-                let row = R::load_masked(simd, mask, a.add(i * row_stride + p));
-                partial[i] = Lanes::from_raw(simd, row).mul_add(x0, partial[i]);
-            }
+        for i in 0..N {
+            total[i] += partial[i];
         }
     }
     let mut sums = [R::ZERO; N];
     for i in 0..N {
-        sums[i] = partial[i].sum();
+        sums[i] = total[i].sum();
     }
     sums
 }

@@ -4,11 +4,11 @@
 //! * `kernel`: a block of 6 x 4 vectors of C (8 x 3, 12 x 2) stays in registers while k runs;
 //! * `blocking`: the loops around it, so that a panel of B is read from L2 and A streams past;
 //! * `pack`: panels of B are copied only where that pays, which for row-major operands is rare;
-//! * `gemv`: dot products when there is one column;
+//! * `gemv`: dot products when there is one column, whole rows of B when there are one or two rows;
 //! * `parallel`: fixed blocks of rows or columns over the threads of the current pool.
 //!
-//! There is no heap allocation. Each element of C is one chain of
-//! fused multiply-adds in the order of k (split at multiples of at most 512), so its bits depend neither on
+//! There is no heap allocation. Each element of C is the sum, in the order of k, of chains of 128
+//! fused multiply-adds, so its bits depend neither on
 //! the shape of the blocks nor on how many rows or columns are computed in one call, nor on the number of threads.
 //! (Single columns are dot products: their bits depend on the instruction set, but on nothing else.)
 //!

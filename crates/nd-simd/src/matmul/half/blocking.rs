@@ -23,7 +23,7 @@ use super::pack::{
 use super::widen::{Exact, Rounding, ToBf16, ToF16, Widening};
 use crate::dispatch::{Isa, Kernel, SimdLevel, dispatch};
 use crate::matmul::Epilogue;
-use crate::matmul::kernel::{Finish, Output, Store, block_rows_of, block_vecs_of};
+use crate::matmul::kernel::{Finish, Output, PIECE, Store, block_rows_of, block_vecs_of};
 use crate::matmul::parallel::{Grid, for_each_block};
 use crate::matmul::view::{MatMut, MatRef};
 
@@ -315,15 +315,20 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
         };
         for i in 0..self.a.rows() {
             for j in 0..self.b.cols() {
-                let mut sum = 0.0;
-                for p in 0..self.a.cols() {
-                    let b = match self.b {
-                        Right::Plain(b) => round(b.at(p, j).widen()),
-                        Right::Packed(b) => b.at(p, j).widen(),
-                    };
-                    sum += round(self.a.at(i, p).widen()) * b;
+                let k = self.a.cols();
+                let mut total = 0.0;
+                for start in (0..k).step_by(PIECE) {
+                    let mut sum = 0.0;
+                    for p in start..k.min(start + PIECE) {
+                        let b = match self.b {
+                            Right::Plain(b) => round(b.at(p, j).widen()),
+                            Right::Packed(b) => b.at(p, j).widen(),
+                        };
+                        sum += round(self.a.at(i, p).widen()) * b;
+                    }
+                    total += sum;
                 }
-                let mut value = self.alpha * sum;
+                let mut value = self.alpha * total;
                 // SAFETY: inside C.
                 let slot = unsafe { &mut *self.c.add(i * self.c_row_stride + j) };
                 if self.beta != 0.0 {
@@ -397,22 +402,14 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
         let k = self.a.cols();
         let a_strides = (self.a.row_stride(), self.a.col_stride());
         let row_block = self.row_block();
-        let chained = self.alpha == 1.0 && (self.beta == 0.0 || self.beta == 1.0);
         let mut row_start = rows.start;
         while row_start < rows.end {
             let m = row_block.min(rows.end - row_start);
             let mut k_start = 0;
+            let mut store = Store::first(self.alpha, self.beta);
             loop {
                 let depth = E::K_BLOCK.min(k - k_start);
                 let is_last = k_start + depth == k;
-                let store = match (chained, k_start == 0) {
-                    (true, true) if self.beta == 0.0 => Store::Write,
-                    (true, _) => Store::Continue,
-                    (false, first) => Store::Scale {
-                        alpha: self.alpha,
-                        beta: if first { self.beta } else { 1.0 },
-                    },
-                };
                 let a = self.a.data().as_ptr();
                 let a = a.wrapping_add(row_start * a_strides.0 + k_start * a_strides.1);
                 let (a, a_row_bytes) = match engine.in_place(a, a_strides, depth, self.a_padded) {
@@ -476,6 +473,7 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
                     column += width;
                 }
                 k_start += depth;
+                store = store.next();
                 if is_last {
                     break;
                 }

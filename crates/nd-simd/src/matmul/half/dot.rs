@@ -18,6 +18,7 @@ use super::Operand;
 use super::blocking::{Engine, Tile};
 use super::pack::pairs;
 use crate::dispatch::SimdLevel;
+use crate::lanes::Lanes;
 use crate::matmul::kernel::Sums;
 
 /// Proof that the processor has the dot product, AVX-512 and BMI (pulp's V4).
@@ -403,9 +404,7 @@ unsafe fn micro<const ROWS: usize, const VECS: usize, const MASKED: bool>(
 ) {
     let mut a = tile.a;
     let mut b = tile.b;
-    // SAFETY: the tile is valid for the block.
-    let mut acc: Sums<V4, f32, ROWS, VECS> =
-        unsafe { tile.output.begin::<V4, ROWS, VECS, MASKED>(simd, last) };
+    let mut acc: Sums<V4, f32, ROWS, VECS> = [[Lanes::zero(simd); VECS]; ROWS];
     for _ in 0..pairs(tile.depth) {
         let mut row = [_mm512_setzero_si512(); VECS];
         for j in 0..VECS {
@@ -422,7 +421,7 @@ unsafe fn micro<const ROWS: usize, const VECS: usize, const MASKED: bool>(
                 for j in 0..VECS {
                     let y = std::mem::transmute::<__m512i, __m512bh>(row[j]);
                     let sum = _mm512_dpbf16_ps(pulp::cast(acc[i][j].raw()), x, y);
-                    acc[i][j] = crate::lanes::Lanes::from_raw(simd, pulp::cast(sum));
+                    acc[i][j] = Lanes::from_raw(simd, pulp::cast(sum));
                 }
             }
         }
