@@ -4,22 +4,18 @@
 //! baseline runs it at [`SimdLevel::Scalar`] on one thread, the other side as the request says. They take turns within
 //! one process, so that a machine that slows down slows both, and the ratio of each turn is kept.
 
-use std::sync::Arc;
 use std::time::Instant;
 
-use nd_amp::TrainStep;
-use nd_core::autograd::Params;
-use nd_core::{Batch, Objective, RunOptions, SimdLevel, Threads, TrainState};
+use nd_core::{Objective, RunOptions, SimdLevel};
 use nd_data::{Exogenous, PanelWindows, WindowConfig, WindowSet};
 use nd_models::Fitted;
-use nd_models::train::gather::gather;
-use nd_models::train::sampler::Sampler;
 
 use crate::measure::options;
 use crate::progress::Progress;
 use crate::report::Speedup;
 use crate::request::Request;
 use crate::statistics::{Interval, Measure};
+use crate::trainer::{Trainer, Work};
 use crate::workloads::DataSet;
 
 /// What the baseline is; stands beneath every table.
@@ -64,76 +60,6 @@ const LONGEST_STEP: f64 = 2.0;
 /// Windows of the step that the time of a baseline step is estimated from.
 const TRIAL_WINDOWS: usize = 32;
 
-/// One side: options, and everything that its steps change.
-struct Side {
-    options: RunOptions,
-    threads: Threads,
-    step: TrainStep<f32>,
-    params: Arc<Params<f32>>,
-    state: TrainState<f32>,
-    batch: Batch<f32>,
-    sampler: Sampler,
-}
-
-/// What both sides share.
-struct Shared<'a> {
-    objective: Objective<'a, f32>,
-    source: PanelWindows<'a, f32>,
-    series_per_step: usize,
-    learning_rate: f64,
-}
-
-impl Side {
-    fn new(fitted: &Fitted, options: RunOptions) -> Result<Self, String> {
-        let train = &fitted.config().train;
-        let layout = fitted.network().layout();
-        let source_layout = nd_core::BatchLayout::default();
-        Ok(Self {
-            options,
-            threads: Threads::new(options.threads).map_err(|error| error.to_string())?,
-            step: TrainStep::new(train.optimizer, train.clip),
-            params: Arc::new(fitted.params().clone()),
-            state: TrainState::new(layout, train.seed, train.optimizer.moments()),
-            batch: Batch::new(source_layout),
-            sampler: Sampler::default(),
-        })
-    }
-
-    /// Takes one step and returns its time in seconds: sampling, gathering, forward, backward, optimizer.
-    fn step(&mut self, shared: &Shared<'_>, windows: usize) -> Result<f64, String> {
-        let Self {
-            options,
-            threads,
-            step,
-            params,
-            state,
-            batch,
-            sampler,
-        } = self;
-        let parallel = threads.count() > 1;
-        threads.install(|| {
-            let start = Instant::now();
-            let drawn = sampler.draw(
-                &shared.source,
-                &mut state.sampler,
-                shared.series_per_step,
-                Some(windows),
-            );
-            gather(&shared.source, drawn, batch, parallel);
-            step.run(
-                shared.objective,
-                params,
-                state,
-                batch,
-                *options,
-                shared.learning_rate,
-            )
-            .map_err(|error| error.to_string())?;
-            Ok(start.elapsed().as_secs_f64())
-        })
-    }
-}
-
 /// Measures both sides in turns; `None` when there is nothing to compare ([`not_compared`]).
 ///
 /// # Errors
@@ -157,29 +83,30 @@ pub fn compare(
     let train = set.until(set.test_rows());
     let windows = WindowConfig::new(config.input_size, config.horizon);
     let source = PanelWindows::new(&train, &windows, WindowSet::Train, &Exogenous::default());
-    let shared = Shared {
+    let source = source
+        .map_err(|error| error.to_string())?
+        .with_scaler(config.scaler);
+    let work = Work {
         objective: Objective {
             network: fitted.network(),
             loss: &*loss,
         },
-        source: source
-            .map_err(|error| error.to_string())?
-            .with_scaler(config.scaler),
-        series_per_step: config.train.batch_size,
-        learning_rate: config.train.learning_rate,
+        source: &source,
+        train: &config.train,
     };
-    let mut sides = [Side::new(fitted, baseline)?, Side::new(fitted, optimised)?];
+    let trainer = |options| Trainer::with_params(work, options, fitted.params().clone());
+    let mut sides = [trainer(baseline)?, trainer(optimised)?];
     let wanted = set.windows_per_step;
-    let trial = sides[0].step(&shared, TRIAL_WINDOWS.min(wanted))?;
+    let trial = sides[0].step(TRIAL_WINDOWS.min(wanted))?.seconds();
     let affordable = (LONGEST_STEP / trial * TRIAL_WINDOWS as f64) as usize;
     let windows = wanted
         .min(affordable.next_power_of_two() / 2)
         .max(TRIAL_WINDOWS.min(wanted));
     // Neither side is measured while it asks for memory.
     for _ in 0..2 {
-        sides[1].step(&shared, windows)?;
+        sides[1].step(windows)?;
     }
-    sides[0].step(&shared, windows)?;
+    sides[0].step(windows)?;
 
     let mut lines = Progress::begin(format!("{label}, turns against the baseline"));
     let (least, most) = (*TURNS.start(), *TURNS.end());
@@ -187,8 +114,8 @@ pub fn compare(
     let start = Instant::now();
     while ratios.len() < least || (ratios.len() < most && start.elapsed().as_secs_f64() < ENOUGH) {
         let (b, o) = (
-            sides[0].step(&shared, windows)?,
-            sides[1].step(&shared, windows)?,
+            sides[0].step(windows)?.seconds(),
+            sides[1].step(windows)?.seconds(),
         );
         slow.push(b * 1e3);
         fast.push(o * 1e3);

@@ -18,5 +18,6 @@ pub mod request;
 pub mod run;
 pub mod statistics;
 pub mod svg;
+pub mod trainer;
 pub mod turns;
 pub mod workloads;

@@ -5,23 +5,18 @@
 //! window of the smallest network shows what the tape costs when there is nothing to compute.
 
 use std::hint::black_box;
-use std::sync::Arc;
 use std::time::Instant;
 
-use nd_amp::TrainStep;
-use nd_core::autograd::Params;
-use nd_core::{Batch, Loss, Network, Objective, RunOptions, Threads, TrainState, WindowSource};
+use nd_core::{Loss, Network, Objective, RunOptions, Threads};
 use nd_data::{Exogenous, Panel, PanelWindows, WindowConfig, WindowSet};
 use nd_models::loss::LossConfig;
 use nd_models::train::TrainConfig;
-use nd_models::train::gather::gather;
-use nd_models::train::sampler::Sampler;
-use nd_models::train::schedule::learning_rate;
 use nd_models::{ModelDims, ZooEntry};
 use nd_simd::optim::{Adam, adam_step, check_norm};
 use serde::Serialize;
 
 use crate::statistics::Measure;
+use crate::trainer::{Trainer, Work};
 
 /// The parts of a step, in milliseconds.
 #[derive(Clone, Debug, Serialize)]
@@ -64,14 +59,14 @@ pub fn measure(
     let entry = ZooEntry::find(model).map_err(|error| error.to_string())?;
     let config = TrainConfig::from(entry.training);
     let windows = config.windows_batch_size.unwrap_or(1);
+    let timed = |windows| run(entry, panel, dims, options, &config, windows, steps);
+    let [sample, gather, step] = timed(windows)?;
+    let [.., one_window] = timed(1)?;
+    let network = (entry.config)()
+        .build::<f32>(dims)
+        .map_err(|error| error.to_string())?;
     let threads = Threads::new(options.threads).map_err(|error| error.to_string())?;
     threads.install(|| {
-        let timed = |windows| run(entry, panel, dims, options, &config, windows, steps);
-        let [sample, gather, step] = timed(windows)?;
-        let [.., one_window] = timed(1)?;
-        let network = (entry.config)()
-            .build::<f32>(dims)
-            .map_err(|error| error.to_string())?;
         let len = network.layout().trainable_len();
         let (check, optimizer) = passes(options, len, steps);
         let copy = copy_bandwidth(len * 7 / 2, steps);
@@ -110,35 +105,22 @@ fn run(
     let source = PanelWindows::new(panel, &rules, WindowSet::Train, &Exogenous::default())
         .map_err(|e| text(&e))?
         .with_scaler(entry.training.scaler);
-    let mut params = Arc::new(Params::init(network.layout(), config.seed));
-    let mut state = TrainState::new(network.layout(), config.seed, config.optimizer.moments());
-    let mut step = TrainStep::new(config.optimizer, config.clip);
-    let (mut sampler, mut batch) = (Sampler::default(), Batch::new(source.layout()));
-    let objective = Objective {
-        network: &*network,
-        loss: &*loss,
+    let work = Work {
+        objective: Objective {
+            network: &*network,
+            loss: &*loss,
+        },
+        source: &source,
+        train: config,
     };
-    let parallel = rayon::current_num_threads() > 1;
+    let mut trainer = Trainer::new(work, options)?;
     let mut times = [const { Vec::new() }; 3];
     for index in 0..steps + 3 {
-        let start = Instant::now();
-        let drawn = sampler.draw(
-            &source,
-            &mut state.sampler,
-            config.batch_size,
-            Some(windows),
-        );
-        let sampled = Instant::now();
-        gather(&source, drawn, &mut batch, parallel);
-        let gathered = Instant::now();
-        let lr = learning_rate(config, state.step);
-        let report = step.run(objective, &mut params, &mut state, &batch, options, lr);
-        black_box(report.map_err(|e| text(&e))?);
-        let done = Instant::now();
+        let taken = trainer.step(windows)?;
         if index >= 3 {
-            let parts = [sampled - start, gathered - sampled, done - gathered];
+            let parts = [taken.sample, taken.gather, taken.update];
             for (times, part) in times.iter_mut().zip(parts) {
-                times.push(part.as_secs_f64() * 1e3);
+                times.push(part * 1e3);
             }
         }
     }

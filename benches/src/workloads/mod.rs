@@ -6,6 +6,7 @@
 
 mod file;
 mod season;
+pub mod training;
 
 use nd_core::Element;
 use nd_data::baseline::{observed_seasonal_naive, seasonal_naive};
