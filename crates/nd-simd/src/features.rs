@@ -6,6 +6,7 @@
 use std::fmt;
 
 use crate::dispatch::SimdLevel;
+use crate::matmul::Bf16Engine;
 
 /// The instruction sets of this machine that kernels can use.
 ///
@@ -28,6 +29,9 @@ pub struct CpuFeatures {
     pub has_avx512: bool,
     /// AVX-512 BF16: dot products of bf16 pairs.
     pub has_avx512_bf16: bool,
+    /// AMX with bf16: products of tiles. The processor has it, the system saves the tiles, and this process has its permission, which
+    /// Linux gives to those who ask, as the detection does. Products can be told not to use it: [`crate::matmul::Bf16Engine`].
+    pub has_amx_bf16: bool,
     /// x86 F16C: conversions between f16 and f32.
     pub has_f16c: bool,
     /// Arm NEON: 128 bits.
@@ -65,6 +69,7 @@ pub fn detect_cpu_features() -> CpuFeatures {
         has_fma: x86!("fma"),
         has_avx512: SimdLevel::Avx512.is_supported(),
         has_avx512_bf16: x86!("avx512bf16"),
+        has_amx_bf16: Bf16Engine::Amx.is_supported(),
         has_f16c: x86!("f16c"),
         has_neon: SimdLevel::Neon.is_supported(),
         level,
@@ -88,6 +93,7 @@ impl fmt::Display for CpuFeatures {
             (self.has_f16c, "F16C"),
             (self.has_avx512, "AVX-512"),
             (self.has_avx512_bf16, "AVX-512 BF16"),
+            (self.has_amx_bf16, "AMX BF16"),
             (self.has_neon, "NEON"),
         ];
         write!(
@@ -134,6 +140,7 @@ mod tests {
         let level = features.level;
         assert!(level != SimdLevel::Avx2 || (features.has_avx2 && features.has_fma));
         assert_eq!(level == SimdLevel::Avx512, features.has_avx512);
+        assert!(!features.has_amx_bf16 || features.has_avx512_bf16);
     }
 
     #[test]
@@ -144,6 +151,7 @@ mod tests {
             has_fma: true,
             has_avx512: false,
             has_avx512_bf16: false,
+            has_amx_bf16: false,
             has_f16c: false,
             has_neon: false,
             level: SimdLevel::Avx2,

@@ -15,7 +15,7 @@ use nd_simd::activations::{
 use nd_simd::interpolate::{Interpolation, interpolate_backward, interpolate_forward};
 use nd_simd::losses::{PointLoss, multi_quantile_loss, point_loss, row_scaled_loss};
 use nd_simd::matmul::{
-    Epilogue, MatMut, MatRef, PackedBf16, StackMut, StackRef, multiply, multiply_fused,
+    Bf16Engine, Epilogue, MatMut, MatRef, PackedBf16, StackMut, StackRef, multiply, multiply_fused,
     multiply_half, multiply_packed, multiply_stack, multiply_vector, pack_bf16, packed_bf16_len,
 };
 use nd_simd::norm::{
@@ -523,51 +523,60 @@ fn products_read_no_further_than_their_operands() {
 #[test]
 fn half_products_read_no_further_than_their_operands() {
     for level in nd_testing::levels() {
-        for m in [1, 3, 6, 13, 33] {
-            for n in [1, 3, 8, 17, 33, 65] {
-                for k in [1, 2, 5, 16, 33] {
-                    let narrow = |seed, len| -> Vec<bf16> {
-                        let x: Vec<f32> = normals(seed, len);
-                        x.iter().map(|&x| bf16::from_f32(x)).collect()
-                    };
-                    let (a, b) = (narrow(1, m * k), narrow(2, k * n));
-                    let c: Vec<f32> = normals(3, m * n);
-                    let place = format!("{level} {m}x{k}x{n} of bf16");
-                    for precision in [Precision::F32, Precision::Bf16, Precision::F16] {
-                        probe(&place, &[&a, &b], &[&c], |x, c| {
-                            multiply_half(
-                                level,
-                                precision,
-                                1.0,
-                                MatRef::row_major(x[0], m, k),
-                                MatRef::row_major(x[1], k, n),
-                                1.0,
-                                MatMut::row_major(c[0], m, n),
-                                Epilogue::default(),
-                            );
-                            0.0
-                        });
-                    }
-                    let packed = vec![bf16::ZERO; packed_bf16_len(k, n)];
-                    probe(&place, &[&b], &[&packed], |x, packed| {
-                        pack_bf16(level, MatRef::row_major(x[0], k, n), packed[0]);
-                        0.0
-                    });
-                    let mut packed = packed;
-                    pack_bf16(level, MatRef::row_major(&b, k, n), &mut packed);
-                    probe(&place, &[&a, &packed], &[&c], |x, c| {
-                        multiply_packed(
+        for engine in Bf16Engine::supported() {
+            // Only AVX-512 has engines to choose from.
+            if level == SimdLevel::Avx512 || engine == Bf16Engine::Widen {
+                engine.scope(|| half_products(level, &format!("{level} {engine}")));
+            }
+        }
+    }
+}
+
+fn half_products(level: SimdLevel, way: &str) {
+    for m in [1, 3, 6, 13, 16, 17, 31, 32, 33] {
+        for n in [1, 3, 8, 16, 17, 32, 33, 65] {
+            for k in [1, 2, 5, 16, 31, 32, 33, 64, 70] {
+                let narrow = |seed, len| -> Vec<bf16> {
+                    let x: Vec<f32> = normals(seed, len);
+                    x.iter().map(|&x| bf16::from_f32(x)).collect()
+                };
+                let (a, b) = (narrow(1, m * k), narrow(2, k * n));
+                let c: Vec<f32> = normals(3, m * n);
+                let place = format!("{way} {m}x{k}x{n} of bf16");
+                for precision in [Precision::F32, Precision::Bf16, Precision::F16] {
+                    probe(&place, &[&a, &b], &[&c], |x, c| {
+                        multiply_half(
                             level,
+                            precision,
                             1.0,
                             MatRef::row_major(x[0], m, k),
-                            PackedBf16::new(x[1], k, n),
-                            0.0,
+                            MatRef::row_major(x[1], k, n),
+                            1.0,
                             MatMut::row_major(c[0], m, n),
                             Epilogue::default(),
                         );
                         0.0
                     });
                 }
+                let packed = vec![bf16::ZERO; packed_bf16_len(k, n)];
+                probe(&place, &[&b], &[&packed], |x, packed| {
+                    pack_bf16(level, MatRef::row_major(x[0], k, n), packed[0]);
+                    0.0
+                });
+                let mut packed = packed;
+                pack_bf16(level, MatRef::row_major(&b, k, n), &mut packed);
+                probe(&place, &[&a, &packed], &[&c], |x, c| {
+                    multiply_packed(
+                        level,
+                        1.0,
+                        MatRef::row_major(x[0], m, k),
+                        PackedBf16::new(x[1], k, n),
+                        0.0,
+                        MatMut::row_major(c[0], m, n),
+                        Epilogue::default(),
+                    );
+                    0.0
+                });
             }
         }
     }

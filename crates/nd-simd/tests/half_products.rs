@@ -5,7 +5,7 @@ use nd_core::{Element, bf16, f16};
 use nd_simd::SimdLevel;
 use nd_simd::activations::Activation;
 use nd_simd::matmul::{
-    Epilogue, HALF_PRODUCT_ERROR, MatMut, MatRef, Operand, PackedBf16, multiply_half,
+    Bf16Engine, Epilogue, HALF_PRODUCT_ERROR, MatMut, MatRef, Operand, PackedBf16, multiply_half,
     multiply_half_parallel, multiply_packed, multiply_packed_parallel, pack_bf16, packed_bf16_len,
 };
 
@@ -26,6 +26,17 @@ impl Noise {
     }
     fn real(&mut self) -> f64 {
         self.next() as f64 / (1_u64 << 30) as f64 - 1.0
+    }
+}
+
+/// Calls a test at each level, and at AVX-512 with each engine of bf16 products.
+fn for_each_way(test: impl Fn(SimdLevel, Bf16Engine)) {
+    for level in nd_testing::levels() {
+        for engine in Bf16Engine::supported() {
+            if level == SimdLevel::Avx512 || engine == Bf16Engine::Widen {
+                engine.scope(|| test(level, engine));
+            }
+        }
     }
 }
 
@@ -144,7 +155,7 @@ fn exact_case<A: Operand, B: Operand>(
     } else {
         Epilogue::default()
     };
-    for level in nd_testing::levels() {
+    for_each_way(|level, engine| {
         let mut c = old.data.clone();
         let view = MatMut::strided(&mut c, m, n, old.strides.0, old.strides.1);
         multiply_half(
@@ -169,7 +180,7 @@ fn exact_case<A: Operand, B: Operand>(
                 let got = f64::from(c[i * old.strides.0 + j * old.strides.1]);
                 assert!(
                     got == want,
-                    "{level} {precision} [{m}, {k}] x [{k}, {n}] {layouts:?} alpha {alpha} beta {beta} at ({i}, {j}): {got} for {want}"
+                    "{level} {engine} {precision} [{m}, {k}] x [{k}, {n}] {layouts:?} alpha {alpha} beta {beta} at ({i}, {j}): {got} for {want}"
                 );
             }
         }
@@ -183,10 +194,10 @@ fn exact_case<A: Operand, B: Operand>(
             };
             assert!(
                 inside || new.to_bits() == old_value.to_bits(),
-                "{level}: wrote between the elements, at {at}"
+                "{level} {engine}: wrote between the elements, at {at}"
             );
         }
-    }
+    });
 }
 
 #[test]
@@ -250,7 +261,7 @@ fn reals_are_within_the_bound_of_f32_sums() {
         let b = Matrix::<f32>::new(Layout::Columns, k, n, || noise.real());
         for precision in [Precision::F32, Precision::Bf16, Precision::F16] {
             let expected = reference(precision, &a, &b);
-            for level in nd_testing::levels() {
+            for_each_way(|level, engine| {
                 let mut c = vec![f32::NAN; m * n];
                 let view = MatMut::row_major(&mut c, m, n);
                 multiply_half(
@@ -268,12 +279,12 @@ fn reals_are_within_the_bound_of_f32_sums() {
                     // The textbook loop adds one by one; its bound grows with k.
                     worst = worst.max((f64::from(*got) - want).abs() / (size * 2.0_f64.powi(-24)));
                 }
-                println!("{level} {precision} k {k}: {worst:.2} units");
+                println!("{level} {engine} {precision} k {k}: {worst:.2} units");
                 assert!(
                     worst <= HALF_PRODUCT_ERROR,
-                    "{level} {precision} k {k}: {worst} units of roundoff"
+                    "{level} {engine} {precision} k {k}: {worst} units of roundoff"
                 );
-            }
+            });
         }
     }
 }
@@ -293,7 +304,7 @@ fn packing_and_threads_change_no_bit() {
             bias: Some(&bias),
             activation: Activation::Identity,
         };
-        for level in nd_testing::levels() {
+        for_each_way(|level, engine| {
             let mut packed = vec![bf16::NAN; packed_bf16_len(k, n)];
             pack_bf16(level, b.view(), &mut packed);
             let packed = PackedBf16::new(&packed, k, n);
@@ -321,27 +332,29 @@ fn packing_and_threads_change_no_bit() {
                 MatMut::row_major(two, m, n),
                 epilogue,
             );
-            pool.install(|| {
+            // The pool's thread is another one.
+            let on_this_thread = || {
                 let c = MatMut::row_major(three, m, n);
                 multiply_half_parallel(level, p, 1.0, a.view(), b.view(), 1.0, c, epilogue);
                 let c = MatMut::row_major(four, m, n);
                 multiply_packed_parallel(level, 1.0, a.view(), packed, 1.0, c, epilogue);
-            });
+            };
+            pool.install(|| engine.scope(on_this_thread));
             let bits: Vec<Vec<u32>> = results
                 .iter()
                 .map(|c| c.iter().map(|x| x.to_bits()).collect())
                 .collect();
             assert!(
                 bits.iter().all(|other| *other == bits[0]),
-                "{level} [{m}, {k}] x [{k}, {n}]"
+                "{level} {engine} [{m}, {k}] x [{k}, {n}]"
             );
-        }
+        });
     }
 }
 
 #[test]
 fn nan_and_infinity_reach_their_rows_and_columns_only() {
-    for level in nd_testing::levels() {
+    for_each_way(|level, engine| {
         for precision in [Precision::F32, Precision::Bf16, Precision::F16] {
             let mut a = vec![1.0_f32; 3 * 40];
             let b = vec![0.5_f32; 40 * 20];
@@ -358,14 +371,20 @@ fn nan_and_infinity_reach_their_rows_and_columns_only() {
                 MatMut::row_major(&mut c, 3, 20),
                 Epilogue::default(),
             );
-            assert!(c[..20].iter().all(|&x| x == 20.0), "{level} {precision}");
-            assert!(c[20..40].iter().all(|x| x.is_nan()), "{level} {precision}");
+            assert!(
+                c[..20].iter().all(|&x| x == 20.0),
+                "{level} {engine} {precision}"
+            );
+            assert!(
+                c[20..40].iter().all(|x| x.is_nan()),
+                "{level} {engine} {precision}"
+            );
             assert!(
                 c[40..].iter().all(|&x| x == f32::INFINITY),
-                "{level} {precision}"
+                "{level} {engine} {precision}"
             );
         }
-    }
+    });
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! A run that names instruction sets in `ND_REQUIRE_ISA` has them, and the dispatcher really chooses them.
 
+use nd_simd::matmul::Bf16Engine;
 use nd_simd::{Isa, Kernel, SimdLevel, dispatch};
 
 struct AskLevel;
@@ -19,6 +20,23 @@ fn every_required_level_is_there_and_runs() {
         if let Ok(level) = name.parse::<SimdLevel>() {
             assert!(levels.contains(&level), "{name} is not among {levels:?}");
             assert_eq!(dispatch(level, AskLevel), level);
+        }
+    }
+}
+
+/// The tiles need more than the processor: the system's word and its permission.
+#[test]
+fn required_tiles_may_be_used_and_multiply() {
+    let features = nd_simd::detect_cpu_features();
+    eprintln!("{features}");
+    for name in nd_testing::required_isa() {
+        match name.as_str() {
+            "amxbf16" => {
+                assert!(features.has_amx_bf16, "{features}");
+                assert_eq!(Bf16Engine::best(), Bf16Engine::Amx);
+            }
+            "avx512bf16" => assert!(Bf16Engine::Dot.is_supported(), "{features}"),
+            _ => {}
         }
     }
 }

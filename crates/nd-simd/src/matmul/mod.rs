@@ -28,8 +28,9 @@ mod view;
 
 pub use array::{gemm, gemm_into, gemv, gemv_into};
 pub use half::{
-    HALF_PRODUCT_ERROR, Operand, PackedBf16, multiply_half, multiply_half_parallel,
-    multiply_packed, multiply_packed_parallel, pack_bf16, packed_bf16_len,
+    BF16_ENV, Bf16Engine, HALF_PRODUCT_ERROR, Operand, PackedBf16, UnknownBf16Engine,
+    multiply_half, multiply_half_parallel, multiply_packed, multiply_packed_parallel, pack_bf16,
+    packed_bf16_len,
 };
 pub use parallel::{multiply_fused_parallel, multiply_parallel, multiply_stack_parallel};
 pub use prepacked::Packed;

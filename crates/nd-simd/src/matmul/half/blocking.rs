@@ -1,4 +1,4 @@
-//! The loops around both micro-kernels.
+//! The loops around all micro-kernels.
 //!
 //! ```text
 //! pack B if several blocks of rows will read it
@@ -16,19 +16,23 @@ use nd_core::options::Precision;
 
 use super::Operand;
 #[cfg(target_arch = "x86_64")]
+use super::amx::Tiles;
+use super::choice::Bf16Engine;
+#[cfg(target_arch = "x86_64")]
 use super::dot::PairDot;
+use super::engine::{Engine, Tile};
 use super::pack::{
-    PANEL, PackedBf16, ROW_BLOCK, Scratch, pack_panels, packed_bf16_len, pairs, stored_width, take,
+    PANEL, PackedBf16, ROW_BLOCK, Scratch, pack_panels, packed_bf16_len, padded_rows, stored_width,
+    take,
 };
 use super::widen::{Exact, Rounding, ToBf16, ToF16, Widening};
 use crate::dispatch::{Isa, Kernel, SimdLevel, dispatch};
 use crate::matmul::Epilogue;
-use crate::matmul::kernel::{Finish, Output, PIECE, Store, block_rows_of, block_vecs_of};
+use crate::matmul::kernel::{Finish, Output, PIECE, Store};
 use crate::matmul::parallel::{Grid, for_each_block};
 use crate::matmul::view::{MatMut, MatRef};
 
 /// Rows of A in a block that is read in place: at most 512 KiB of a block of k.
-#[cfg(target_arch = "x86_64")]
 const IN_PLACE_ROWS: usize = 512;
 
 /// Panels that one thread packs together, row by row.
@@ -58,87 +62,45 @@ impl<B: Operand> Right<'_, B> {
     }
 }
 
-/// Packing and micro-kernel of one way to compute.
-pub(super) trait Engine: Copy {
-    /// Rows of B at a time.
-    const K_BLOCK: usize;
-    /// f32 sums in one vector.
-    const LANES: usize;
-    /// Vector registers.
-    const REGISTERS: usize;
-
-    /// The address and row stride (in bytes) of a block of A that can be read as it is; `padded` when a zero follows each
-    /// row of odd length.
-    fn in_place<A: Operand>(
-        self,
-        a: *const A,
-        strides: (usize, usize),
-        depth: usize,
-        padded: bool,
-    ) -> Option<(*const u8, usize)>;
-
-    /// Packs a block of A; the distance between its rows, in bytes.
-    ///
-    /// # Safety
-    /// The block may be read; the target has room for `rows` rows of `depth` elements, padded to pairs.
-    unsafe fn pack_left<A: Operand>(
-        self,
-        a: *const A,
-        strides: (usize, usize),
-        rows: usize,
-        depth: usize,
-        target: *mut u32,
-    ) -> usize;
-
-    /// Packs a panel of B, `stored` columns wide.
-    ///
-    /// # Safety
-    /// `depth x width` elements may be read; the target has room for `stored` words per row (or pair).
-    unsafe fn pack_right<B: Operand>(
-        self,
-        b: *const B,
-        strides: (usize, usize),
-        depth: usize,
-        width: usize,
-        target: *mut u32,
-        stored: usize,
-    );
-
-    /// The address of rows of a packed panel, perhaps brought to `target` in another form.
-    ///
-    /// # Safety
-    /// `depth` rows of `stored` columns may be read; the target has room for them.
-    unsafe fn unpack_right(
-        self,
-        panel: *const u16,
-        depth: usize,
-        stored: usize,
-        target: *mut u32,
-    ) -> *const u32;
-
-    /// One block of C.
-    ///
-    /// # Safety
-    /// All that the tile points to is valid for `rows` rows and `vecs` vectors, the last one `last` lanes wide in C.
-    unsafe fn run(self, rows: usize, vecs: usize, last: usize, tile: &Tile);
+/// The engine of a product; what is neither is widened by the level's vectors.
+#[derive(Clone, Copy)]
+enum Chosen {
+    Widening,
+    #[cfg(target_arch = "x86_64")]
+    Dot(PairDot),
+    #[cfg(target_arch = "x86_64")]
+    Tiles(Tiles),
 }
 
-/// A block of C with packed operands.
-#[derive(Clone, Copy)]
-pub(super) struct Tile {
-    pub(super) depth: usize,
-    pub(super) a: *const u8,
-    /// Bytes from row to row of A.
-    pub(super) a_row_bytes: usize,
-    pub(super) b: *const u32,
-    /// Words from row to row (or pair to pair) of B.
-    pub(super) b_stride: usize,
-    pub(super) output: Output<f32>,
+impl Chosen {
+    /// What the calling thread's [`Bf16Engine`] means for a product over `k`.
+    #[track_caller]
+    fn new(level: SimdLevel, precision: Precision, k: usize) -> Self {
+        // An empty sum has no blocks of k; any engine would do.
+        if precision != Precision::Bf16 || k == 0 {
+            return Self::Widening;
+        }
+        match Bf16Engine::at(level) {
+            Bf16Engine::Widen => Self::Widening,
+            #[cfg(target_arch = "x86_64")]
+            Bf16Engine::Dot => PairDot::new().map_or(Self::Widening, Self::Dot),
+            #[cfg(target_arch = "x86_64")]
+            Bf16Engine::Amx => Tiles::new().map_or(Self::Widening, Self::Tiles),
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => Self::Widening,
+        }
+    }
+
+    /// Whether blocks of A are pairs of bf16.
+    fn reads_pairs(self) -> bool {
+        !matches!(self, Self::Widening)
+    }
 }
 
 /// A checked product.
 pub(super) struct Task<'a, A, B> {
     level: SimdLevel,
+    engine: Chosen,
     precision: Precision,
     alpha: f32,
     a: MatRef<'a, A>,
@@ -156,6 +118,7 @@ unsafe impl<A: Operand, B: Operand> Sync for Task<'_, A, B> {}
 
 impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
     /// The shapes have been checked; the columns of C are neighbours.
+    #[track_caller]
     pub(super) fn new(
         level: SimdLevel,
         precision: Precision,
@@ -169,6 +132,7 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
         debug_assert_eq!((c.rows(), c.cols()), (a.rows(), b.cols()));
         Self {
             level,
+            engine: Chosen::new(level, precision, a.cols()),
             precision,
             alpha,
             a,
@@ -194,14 +158,16 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
         #[cfg(target_arch = "x86_64")]
         if n > NARROW_COLUMNS
             && self.row_block() == ROW_BLOCK
-            && let Some(engine) = self.pair_dot()
+            && self.engine.reads_pairs()
+            && let Some(packing) = PairDot::new()
         {
             let k = self.a.cols();
-            let stride = 2 * pairs(k);
+            let stride = padded_rows(k);
             let mut narrowed = take(m * stride);
-            self.narrow_left(engine, &mut narrowed, parallel);
+            self.narrow_left(packing, &mut narrowed, parallel);
             let task = Task::<bf16, B> {
                 level: self.level,
+                engine: self.engine,
                 precision: self.precision,
                 alpha: self.alpha,
                 a: MatRef::strided(&narrowed, m, k, stride, 1),
@@ -217,31 +183,21 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
         self.run_blocks(parallel);
     }
 
-    /// The dot product of pairs, when this product may use it.
-    #[cfg(target_arch = "x86_64")]
-    fn pair_dot(&self) -> Option<PairDot> {
-        if self.precision == Precision::Bf16 {
-            PairDot::new(self.level)
-        } else {
-            None
-        }
-    }
-
     /// All of A as rows of bf16 pairs.
     #[cfg(target_arch = "x86_64")]
-    fn narrow_left(&self, engine: PairDot, target: &mut [bf16], parallel: bool) {
+    fn narrow_left(&self, packing: PairDot, target: &mut [bf16], parallel: bool) {
         let k = self.a.cols();
-        let chunk = NARROW_ROWS * 2 * pairs(k);
+        let chunk = NARROW_ROWS * padded_rows(k);
         if chunk == 0 {
             return;
         }
         let narrow = |(index, target): (usize, &mut [bf16])| {
-            let rows = target.len() / (2 * pairs(k));
+            let rows = target.len() / padded_rows(k);
             let a = self.a.row_block(index * NARROW_ROWS, rows);
             let strides = (a.row_stride(), a.col_stride());
             // SAFETY: these rows of A; `rows` rows of whole pairs.
             unsafe {
-                engine.pack_left(
+                packing.pack_left(
                     a.data().as_ptr(),
                     strides,
                     rows,
@@ -287,20 +243,22 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
     /// Rows that read a panel of B before the next one is packed. Where A is read in place, as many as stay in L2 with
     /// the panel; else as many as are packed at once.
     fn row_block(&self) -> usize {
-        #[cfg(target_arch = "x86_64")]
-        if let Some(engine) = self.pair_dot()
-            && engine
-                .in_place(
-                    self.a.data().as_ptr(),
-                    (self.a.row_stride(), self.a.col_stride()),
-                    self.a.cols(),
-                    self.a_padded,
-                )
-                .is_some()
-        {
-            return IN_PLACE_ROWS;
-        }
-        ROW_BLOCK
+        let in_place = match self.engine {
+            Chosen::Widening => false,
+            #[cfg(target_arch = "x86_64")]
+            Chosen::Dot(engine) => self.reads_in_place(engine),
+            #[cfg(target_arch = "x86_64")]
+            Chosen::Tiles(engine) => self.reads_in_place(engine),
+        };
+        if in_place { IN_PLACE_ROWS } else { ROW_BLOCK }
+    }
+
+    /// Whether an engine takes all of A as it is.
+    #[cfg(target_arch = "x86_64")]
+    fn reads_in_place<E: Engine>(&self, engine: E) -> bool {
+        let strides = (self.a.row_stride(), self.a.col_stride());
+        let (a, k) = (self.a.data().as_ptr(), self.a.cols());
+        engine.in_place(a, strides, k, self.a_padded).is_some()
     }
 
     /// The textbook product, the meaning of [`SimdLevel::Scalar`].
@@ -346,7 +304,7 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
     }
 
     fn pack_whole(&self, b: MatRef<'_, B>, target: &mut [bf16], parallel: bool) {
-        let group = PANELS_AT_ONCE * 2 * pairs(b.rows()) * PANEL;
+        let group = PANELS_AT_ONCE * padded_rows(b.rows()) * PANEL;
         if group == 0 {
             return;
         }
@@ -371,20 +329,24 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
         rows: std::ops::Range<usize>,
         cols: std::ops::Range<usize>,
     ) {
-        #[cfg(target_arch = "x86_64")]
-        if let Some(engine) = self.pair_dot() {
-            // SAFETY: the caller's.
-            return unsafe { self.block_with(engine, b, rows, cols) };
+        // SAFETY: the caller's.
+        unsafe {
+            match self.engine {
+                Chosen::Widening => dispatch(
+                    self.level,
+                    WidenBlock {
+                        task: self,
+                        b,
+                        rows,
+                        cols,
+                    },
+                ),
+                #[cfg(target_arch = "x86_64")]
+                Chosen::Dot(engine) => self.block_with(engine, b, rows, cols),
+                #[cfg(target_arch = "x86_64")]
+                Chosen::Tiles(engine) => self.block_with(engine, b, rows, cols),
+            }
         }
-        dispatch(
-            self.level,
-            WidenBlock {
-                task: self,
-                b,
-                rows,
-                cols,
-            },
-        );
     }
 
     /// [`Task::block`] with one engine.
@@ -405,6 +367,8 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
         let mut row_start = rows.start;
         while row_start < rows.end {
             let m = row_block.min(rows.end - row_start);
+            // SAFETY: there are rows; the guard of the rows before has been dropped.
+            let _guard = unsafe { engine.enter(m) };
             let mut k_start = 0;
             let mut store = Store::first(self.alpha, self.beta);
             loop {
@@ -448,7 +412,7 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
                         }
                     };
                     let (bias, relu) = self.finish.in_registers(is_last, column);
-                    let mut tile = Tile {
+                    let tile = Tile {
                         depth,
                         a,
                         a_row_bytes,
@@ -464,7 +428,7 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
                     };
                     // SAFETY: a panel of packed operands, a block of C that is ours.
                     unsafe {
-                        panel_rows(engine, m, width, &mut tile);
+                        engine.panel(m, width, &tile);
                         if is_last {
                             let c = self.c.wrapping_add(row_start * self.c_row_stride + column);
                             self.finish.rest(self.level, c, m, width, self.c_row_stride);
@@ -480,38 +444,6 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
             }
             row_start += m;
         }
-    }
-}
-
-/// All rows of one panel.
-///
-/// # Safety
-/// The tile is valid for `m` rows and `width` columns.
-unsafe fn panel_rows<E: Engine>(engine: E, m: usize, width: usize, tile: &mut Tile) {
-    let (b, c, bias) = (tile.b, tile.output.c, tile.output.bias);
-    let a = tile.a;
-    let mut column = 0;
-    while column < width {
-        let vecs = block_vecs_of(E::REGISTERS, m, (width - column).div_ceil(E::LANES));
-        let covered = (vecs * E::LANES).min(width - column);
-        tile.b = b.wrapping_add(column);
-        tile.output.bias = if bias.is_null() {
-            bias
-        } else {
-            bias.wrapping_add(column)
-        };
-        tile.output.c = c.wrapping_add(column);
-        tile.a = a;
-        let mut row = 0;
-        while row < m {
-            let rows = block_rows_of(E::REGISTERS, vecs, m - row);
-            // SAFETY: the caller's.
-            unsafe { engine.run(rows, vecs, covered - (vecs - 1) * E::LANES, tile) };
-            tile.a = tile.a.wrapping_add(rows * tile.a_row_bytes);
-            tile.output.c = tile.output.c.wrapping_add(rows * tile.output.c_row_stride);
-            row += rows;
-        }
-        column += covered;
     }
 }
 

@@ -15,9 +15,8 @@ use nd_core::DType;
 use pulp::x86::V4;
 
 use super::Operand;
-use super::blocking::{Engine, Tile};
-use super::pack::pairs;
-use crate::dispatch::SimdLevel;
+use super::engine::{Engine, Tile, Vectors, panel_of_vectors};
+use super::pack::{padded_rows, pairs};
 use crate::lanes::Lanes;
 use crate::matmul::kernel::Sums;
 
@@ -28,9 +27,9 @@ pub(super) struct PairDot {
 }
 
 impl PairDot {
-    /// The engine, where the level allows it and the processor has it.
-    pub(super) fn new(level: SimdLevel) -> Option<Self> {
-        if level != SimdLevel::Avx512 || !std::arch::is_x86_feature_detected!("avx512bf16") {
+    /// The engine, where the processor has it.
+    pub(super) fn new() -> Option<Self> {
+        if !std::arch::is_x86_feature_detected!("avx512bf16") {
             return None;
         }
         V4::try_new().map(|simd| Self { simd })
@@ -158,8 +157,8 @@ fn word<T: Operand>(low: T, high: Option<T>) -> u32 {
     narrow(low) | high.map_or(0, narrow) << 16
 }
 
-/// `lines` sequences of `depth` neighbours (`line_stride` apart), to pairs: pair p of line i at `target[p * pair_step + i * line_step]`.
-/// One of the two steps is 1. Lines up to `stored` are written as zeros.
+/// `lines` sequences of `depth` neighbours (`line_stride` apart), to pairs: pair p of line i at `target[p * stored + i]`. Lines up to
+/// `stored` and pairs up to `padded_rows(depth)` are written as zeros.
 ///
 /// # Safety
 /// All of that may be read and written.
@@ -174,7 +173,7 @@ unsafe fn pack_lines_transposed<T: Operand>(
 ) {
     for line in (0..stored).step_by(16) {
         let count = 16.min(lines.saturating_sub(line));
-        for pair in (0..pairs(depth)).step_by(16) {
+        for pair in (0..pairs(padded_rows(depth))).step_by(16) {
             let mut block = [_mm512_setzero_si512(); 16];
             for i in 0..count {
                 let from = source.wrapping_add((line + i) * line_stride + 2 * pair);
@@ -182,7 +181,7 @@ unsafe fn pack_lines_transposed<T: Operand>(
                 block[i] = unsafe { neighbours(from, 32.min(depth - 2 * pair)) };
             }
             let block = transpose(block);
-            for p in 0..16.min(pairs(depth) - pair) {
+            for p in 0..16 {
                 // SAFETY: inside the target.
                 unsafe {
                     let to = target.wrapping_add((pair + p) * stored + line);
@@ -193,7 +192,7 @@ unsafe fn pack_lines_transposed<T: Operand>(
     }
 }
 
-/// Rows of neighbours along k, to rows of `pairs(depth)` words.
+/// Rows of neighbours along k, to rows of `padded_rows(depth)` numbers, zeros behind.
 ///
 /// # Safety
 /// All of that may be read and written.
@@ -206,25 +205,25 @@ unsafe fn pack_lines<T: Operand>(
     target: *mut u32,
 ) {
     for i in 0..lines {
+        let words = pairs(padded_rows(depth));
         let (from, to) = (
             source.wrapping_add(i * line_stride),
-            target.wrapping_add(i * pairs(depth)),
+            target.wrapping_add(i * words),
         );
-        for pair in (0..pairs(depth)).step_by(16) {
-            // SAFETY: the line has `depth` elements, its target `pairs(depth)` words.
+        for pair in (0..words).step_by(16) {
+            // SAFETY: the line has `depth` elements, its target `words` words, a multiple of 16.
             unsafe {
                 let words = neighbours(from.wrapping_add(2 * pair), 32.min(depth - 2 * pair));
-                let mask = first(pairs(depth) - pair);
-                _mm512_mask_storeu_epi32(to.wrapping_add(pair).cast(), mask, words);
+                _mm512_storeu_si512(to.wrapping_add(pair).cast(), words);
             }
         }
     }
 }
 
-/// Row pairs of a matrix whose columns are neighbours, to rows of `stored` words.
+/// Row pairs of a matrix whose columns are neighbours, to rows of `stored` words; pairs of zeros up to `padded_rows(depth)`.
 ///
 /// # Safety
-/// `depth x width` elements may be read, `pairs(depth) x stored` words written; `stored` is a multiple of 16.
+/// `depth x width` elements may be read, all of that written; `stored` is a multiple of 16.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
 unsafe fn pack_rows<T: Operand>(
     source: *const T,
@@ -234,13 +233,17 @@ unsafe fn pack_rows<T: Operand>(
     target: *mut u32,
     stored: usize,
 ) {
-    for pair in 0..pairs(depth) {
+    for pair in 0..pairs(padded_rows(depth)) {
         let low = source.wrapping_add(2 * pair * row_stride);
         let high = low.wrapping_add(row_stride);
-        let has_high = 2 * pair + 1 < depth;
+        let (has_low, has_high) = (2 * pair < depth, 2 * pair + 1 < depth);
         let to = target.wrapping_add(pair * stored);
         for j in (0..stored).step_by(16) {
-            let mask = first(width.saturating_sub(j));
+            let mask = if has_low {
+                first(width.saturating_sub(j))
+            } else {
+                0
+            };
             // SAFETY: the masks keep to the columns and rows that exist.
             unsafe {
                 let words = interleave(
@@ -255,11 +258,11 @@ unsafe fn pack_rows<T: Operand>(
     }
 }
 
-/// The transpose of [`pack_rows`]: rows of A whose elements along m are neighbours, to `pairs(depth)` words for each of
-/// `rows`.
+/// The transpose of [`pack_rows`]: rows of A whose elements along m are neighbours, to `padded_rows(depth)` numbers for each of
+/// `rows`, zeros behind.
 ///
 /// # Safety
-/// `depth x rows` elements may be read, `rows x pairs(depth)` words written.
+/// `depth x rows` elements may be read, all of that written.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
 unsafe fn pack_rows_transposed<T: Operand>(
     source: *const T,
@@ -270,7 +273,8 @@ unsafe fn pack_rows_transposed<T: Operand>(
 ) {
     for row in (0..rows).step_by(16) {
         let mask = first(rows - row);
-        for pair in (0..pairs(depth)).step_by(16) {
+        let words = pairs(padded_rows(depth));
+        for pair in (0..words).step_by(16) {
             let count = 16.min(pairs(depth) - pair);
             let mut block = [_mm512_setzero_si512(); 16];
             for p in 0..count {
@@ -282,9 +286,9 @@ unsafe fn pack_rows_transposed<T: Operand>(
             }
             let block = transpose(block);
             for i in 0..16.min(rows - row) {
-                let to = target.wrapping_add((row + i) * pairs(depth) + pair);
-                // SAFETY: `count` words of row `row + i`.
-                unsafe { _mm512_mask_storeu_epi32(to.cast(), first(count), block[i]) };
+                let to = target.wrapping_add((row + i) * words + pair);
+                // SAFETY: sixteen words of row `row + i`.
+                unsafe { _mm512_storeu_si512(to.cast(), block[i]) };
             }
         }
     }
@@ -293,7 +297,7 @@ unsafe fn pack_rows_transposed<T: Operand>(
 impl Engine for PairDot {
     const K_BLOCK: usize = 512;
     const LANES: usize = 16;
-    const REGISTERS: usize = 32;
+    type Guard = ();
 
     fn in_place<A: Operand>(
         self,
@@ -321,16 +325,18 @@ impl Engine for PairDot {
             } else if row_stride == 1 {
                 pack_rows_transposed(a, col_stride, depth, rows, target);
             } else {
+                let words = pairs(padded_rows(depth));
                 for i in 0..rows {
-                    for p in 0..pairs(depth) {
+                    for p in 0..words {
                         let low = a.wrapping_add(i * row_stride + 2 * p * col_stride);
                         let high = (2 * p + 1 < depth).then(|| *low.wrapping_add(col_stride));
-                        *target.wrapping_add(i * pairs(depth) + p) = word(*low, high);
+                        let pair = if 2 * p < depth { word(*low, high) } else { 0 };
+                        *target.wrapping_add(i * words + p) = pair;
                     }
                 }
             }
         }
-        4 * pairs(depth)
+        2 * padded_rows(depth)
     }
 
     unsafe fn pack_right<B: Operand>(
@@ -349,12 +355,13 @@ impl Engine for PairDot {
             } else if row_stride == 1 {
                 pack_lines_transposed(b, col_stride, depth, width, target, stored);
             } else {
-                for p in 0..pairs(depth) {
+                for p in 0..pairs(padded_rows(depth)) {
                     for j in 0..stored {
                         let low = b.wrapping_add(2 * p * row_stride + j * col_stride);
                         let high =
                             (2 * p + 1 < depth && j < width).then(|| *low.wrapping_add(row_stride));
-                        let pair = if j < width { word(*low, high) } else { 0 };
+                        let inside = 2 * p < depth && j < width;
+                        let pair = if inside { word(*low, high) } else { 0 };
                         *target.wrapping_add(p * stored + j) = pair;
                     }
                 }
@@ -365,6 +372,17 @@ impl Engine for PairDot {
     unsafe fn unpack_right(self, panel: *const u16, _: usize, _: usize, _: *mut u32) -> *const u32 {
         panel.cast()
     }
+
+    unsafe fn enter(self, _: usize) {}
+
+    unsafe fn panel(self, rows: usize, width: usize, tile: &Tile) {
+        // SAFETY: the caller's.
+        unsafe { panel_of_vectors(self, rows, width, tile) };
+    }
+}
+
+impl Vectors for PairDot {
+    const REGISTERS: usize = 32;
 
     unsafe fn run(self, rows: usize, vecs: usize, last: usize, tile: &Tile) {
         macro_rules! call {

@@ -1,30 +1,37 @@
 //! Products of sixteen-bit operands: A and B are f32, bf16 or f16, each as it comes; sums and C are f32.
 //!
 //! The simple version: round both operands to the format of the product, widen them to f32, multiply. That is also what happens
-//! wherever the processor cannot do better. At [`SimdLevel::Avx512`] on a processor with `avx512_bf16`, a bf16
-//! product runs on the dot product of pairs (`vdpbf16ps`), at twice the arithmetic rate of f32.
+//! wherever the processor cannot do better. At [`SimdLevel::Avx512`], a bf16 product runs on tiles (AMX, `tdpbf16ps`) where the processor
+//! has them, at sixteen times the arithmetic rate of f32, or else on the dot product of pairs (`vdpbf16ps`), at up to twice that rate.
 //!
+//! * `choice`: [`Bf16Engine`], which of these it is;
 //! * `pack`: what a packed operand looks like, and [`PackedBf16`], a right operand that is packed once and used often;
+//! * `amx`: tiles;
 //! * `dot`: packing and micro-kernel of the pair dot product;
 //! * `widen`: packing to f32 for the micro-kernel of [`super::multiply`];
-//! * `blocking`: the loops, the same for both.
+//! * `engine`: what these three have in common; `blocking`: the loops, the same for all.
 //!
 //! Numbers: an operand that is f32 (or the other sixteen-bit format) is rounded to nearest, ties to even. Products of two bf16 are exact in
-//! f32, sums are rounded in f32; with pairs, in the order of the processor, which also takes denormal operands for
-//! zero and flushes denormal sums. Bits depend neither on blocking nor on threads.
+//! f32, sums are rounded in f32; with pairs and tiles, in the order of the processor, which also takes denormal operands for
+//! zero and flushes denormal sums. Bits depend on the engine, but neither on blocking nor on threads.
 //!
 //! Known weakness: one or two rows of A use each packed value of B so seldom that packing costs more than the product;
 //! pack such a B once.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod blocking;
+mod choice;
 #[cfg(target_arch = "x86_64")]
 mod dot;
+mod engine;
 mod pack;
 mod widen;
 
 use nd_core::options::Precision;
 use nd_core::{Element, bf16, f16};
 
+pub use choice::{BF16_ENV, Bf16Engine, UnknownBf16Engine};
 pub use pack::{PackedBf16, pack_bf16, packed_bf16_len};
 
 use super::Epilogue;

@@ -4,8 +4,9 @@
 //! panel of 64 columns:   [pair of rows][column][row of the pair]       (bf16)
 //! ```
 //!
-//! The last panel is as wide as its columns, rounded up to 16; a last row without a partner is paired with zeros. So a panel is read
-//! from its first to its last byte while the product runs down its rows, and a pair is what one lane of the dot product takes.
+//! The last panel is as wide as its columns, rounded up to 16; rows of zeros follow up to a multiple of 32. So a panel is read
+//! from its first to its last byte while the product runs down its rows, a pair is what one lane of the dot product takes, and sixteen
+//! pairs of sixteen columns are a tile.
 
 use std::mem::MaybeUninit;
 
@@ -27,6 +28,11 @@ pub(super) const fn pairs(rows: usize) -> usize {
     rows.div_ceil(2)
 }
 
+/// Rows of a packed matrix, with the zeros that follow: as many as whole tiles have.
+pub(super) const fn padded_rows(rows: usize) -> usize {
+    rows.next_multiple_of(32)
+}
+
 /// How wide the panel that starts at `column` is stored.
 pub(super) const fn stored_width(cols: usize, column: usize) -> usize {
     let left = cols - column;
@@ -40,7 +46,7 @@ pub(super) const fn stored_width(cols: usize, column: usize) -> usize {
 /// Elements of a packed `[rows, cols]` matrix.
 #[must_use]
 pub fn packed_bf16_len(rows: usize, cols: usize) -> usize {
-    2 * pairs(rows) * cols.next_multiple_of(GRAIN)
+    padded_rows(rows) * cols.next_multiple_of(GRAIN)
 }
 
 /// A right operand, rounded to bf16 and laid out for the product: made by [`pack_bf16`], for weights that many products
@@ -85,7 +91,7 @@ impl<'a> PackedBf16<'a> {
     pub(super) fn at(&self, i: usize, j: usize) -> bf16 {
         let column = j - j % PANEL;
         let stored = stored_width(self.cols, column);
-        let start = 2 * (column * pairs(self.rows) + i / 2 * stored + (j - column));
+        let start = column * padded_rows(self.rows) + 2 * (i / 2 * stored + (j - column));
         self.data[start + i % 2]
     }
 
@@ -93,7 +99,8 @@ impl<'a> PackedBf16<'a> {
     #[inline(always)]
     pub(super) fn panel(&self, column: usize, pair: usize) -> *const u16 {
         debug_assert!(column.is_multiple_of(PANEL) && column < self.cols);
-        let start = 2 * (column * pairs(self.rows) + pair * stored_width(self.cols, column));
+        let stored = stored_width(self.cols, column);
+        let start = column * padded_rows(self.rows) + 2 * pair * stored;
         self.data.as_ptr().wrapping_add(start).cast()
     }
 }
@@ -113,7 +120,8 @@ pub fn pack_bf16<B: Operand>(level: SimdLevel, b: MatRef<'_, B>, target: &mut [b
     pack_panels(level, b, 0, target);
 }
 
-/// Rows of a row-major B that all panels take before the next ones: they lie in as many pages.
+/// Rows of a row-major B that all panels take before the next ones: they lie in as many pages. A multiple of 32, because zeros
+/// follow the last ones only.
 const PACK_ROWS: usize = 64;
 
 /// Packs as many panels as `target` has room for, from `column` on.
@@ -126,7 +134,7 @@ pub(super) fn pack_panels<B: Operand>(
     column: usize,
     target: &mut [bf16],
 ) {
-    let panel = 2 * pairs(b.rows()) * PANEL;
+    let panel = padded_rows(b.rows()) * PANEL;
     if panel == 0 {
         return;
     }
@@ -149,10 +157,12 @@ pub(super) fn pack_panels<B: Operand>(
 fn pack_panel<B: Operand>(level: SimdLevel, b: MatRef<'_, B>, column: usize, target: &mut [bf16]) {
     let (rows, cols) = (b.rows(), b.cols());
     let (width, stored) = (PANEL.min(cols - column), stored_width(cols, column));
-    let target = &mut target[..2 * pairs(rows) * stored];
+    let target = &mut target[..padded_rows(rows) * stored];
     #[cfg(target_arch = "x86_64")]
-    if let Some(engine) = super::dot::PairDot::new(level) {
-        use super::blocking::Engine;
+    if level == SimdLevel::Avx512
+        && let Some(engine) = super::dot::PairDot::new()
+    {
+        use super::engine::Engine;
         let source = b.data().as_ptr().wrapping_add(column * b.col_stride());
         let strides = (b.row_stride(), b.col_stride());
         // SAFETY: the columns are inside B; the target has room for all pairs of the stored width.
@@ -192,6 +202,10 @@ impl<B: Operand> crate::dispatch::Kernel for PackPanel<'_, '_, B> {
         let Self { b, stored, target } = self;
         let (row_stride, col_stride) = (b.row_stride(), b.col_stride());
         for (pair, row) in target.chunks_exact_mut(2 * stored).enumerate() {
+            if 2 * pair >= b.rows() {
+                row.fill(bf16::ZERO);
+                continue;
+            }
             let (values, padding) = row.split_at_mut(2 * b.cols());
             let low = &b.data()[2 * pair * row_stride..];
             if 2 * pair + 1 < b.rows() {

@@ -1,0 +1,81 @@
+//! The shapes of the tiles, for as long as a thread needs them.
+//!
+//! ```text
+//! tmm0 tmm1    sums, 2 x 2 tiles       rows x 16 f32
+//! tmm2 tmm3
+//! tmm4 tmm5    two tiles of A          rows x 16 pairs
+//! tmm6 tmm7    two tiles of B          16 pairs x 16 columns
+//! ```
+
+use std::marker::PhantomData;
+
+/// Rows of a tile, and of A's numbers in pairs that a row holds.
+pub(super) const TILE: usize = 16;
+
+/// The operand of `ldtilecfg`.
+#[repr(C, align(64))]
+struct Shapes {
+    palette: u8,
+    start_row: u8,
+    reserved: [u8; 14],
+    row_bytes: [u16; 16],
+    rows: [u8; 16],
+}
+
+/// Tiles of this thread, until it is dropped.
+///
+/// Nothing that rustc makes of Rust code touches a tile, and when the system switches threads or runs a signal's handler, it saves them
+/// (that is the permission). So from here to the drop the configuration holds, unless code in between configures again: guards do
+/// not nest.
+pub(in crate::matmul::half) struct TileGuard {
+    /// A configuration belongs to its thread.
+    not_send: PhantomData<*const ()>,
+}
+
+impl TileGuard {
+    /// Tiles of A (and of the sums) with `top` and `bottom` rows; tiles of B are whole.
+    ///
+    /// # Safety
+    /// The processor has tiles and this process may use them; both numbers of rows are from 1 to 16; no other guard of this thread
+    /// is alive.
+    pub(super) unsafe fn new(top: usize, bottom: usize) -> Self {
+        let mut shapes = Shapes {
+            palette: 1,
+            start_row: 0,
+            reserved: [0; 14],
+            row_bytes: [0; 16],
+            rows: [0; 16],
+        };
+        let rows = [top, top, bottom, bottom, top, bottom, TILE, TILE];
+        for (tile, rows) in rows.into_iter().enumerate() {
+            shapes.row_bytes[tile] = 64;
+            shapes.rows[tile] = rows as u8;
+        }
+        // SAFETY: the caller's; the operand has the 64 bytes and the values of palette 1.
+        unsafe {
+            std::arch::asm!(
+                "ldtilecfg [{0}]", in(reg) &raw const shapes,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack, readonly, preserves_flags),
+            );
+        }
+        Self {
+            not_send: PhantomData,
+        }
+    }
+}
+
+impl Drop for TileGuard {
+    fn drop(&mut self) {
+        // SAFETY: the guard proves that the instruction exists. Released tiles need not be saved.
+        unsafe {
+            std::arch::asm!(
+                "tilerelease",
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack, nomem, preserves_flags),
+            );
+        }
+    }
+}
