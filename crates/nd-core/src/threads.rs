@@ -73,6 +73,25 @@ impl Threads {
         self.pool.install(work)
     }
 
+    /// Runs `work(i)` on a worker of the `i`-th team, all teams at the same time, and returns when every one is done.
+    ///
+    /// So independent tasks share a budget: teams of one, two and one threads are four threads at work, and rayon's `join`
+    /// within a task uses the threads of its own team only. The calling thread waits.
+    ///
+    /// # Panics
+    /// When `work` does, after every team is done.
+    pub fn together(teams: &[Self], work: impl Fn(usize) + Sync) {
+        fn enter(teams: &[Threads], first: usize, work: &(impl Fn(usize) + Sync)) {
+            if let Some((team, rest)) = teams.split_first() {
+                team.pool.in_place_scope(|scope| {
+                    scope.spawn(move |_| work(first));
+                    enter(rest, first + 1, work);
+                });
+            }
+        }
+        enter(teams, 0, &work);
+    }
+
     /// The threads that each of `tasks` concurrent tasks may use: at least one.
     #[must_use]
     pub fn split(&self, tasks: usize) -> usize {
@@ -203,6 +222,23 @@ mod tests {
             assert!(threads.split(tasks) >= 1);
             assert!(threads.split(tasks) * tasks.min(5) <= 5);
         }
+    }
+
+    #[test]
+    fn teams_work_at_the_same_time_with_threads_of_their_own() {
+        let teams = [2, 1, 3].map(|count| Threads::new(Some(count)).unwrap());
+        let barrier = std::sync::Barrier::new(3);
+        let seen = Mutex::new(Vec::new());
+        Threads::together(&teams, |team| {
+            // Passed only when all three are at work.
+            barrier.wait();
+            let count = rayon::current_num_threads();
+            seen.lock().unwrap().push((team, count));
+        });
+        let mut seen = seen.into_inner().unwrap();
+        seen.sort_unstable();
+        assert_eq!(seen, [(0, 2), (1, 1), (2, 3)]);
+        Threads::together(&[], |_| panic!("nobody works"));
     }
 
     #[test]

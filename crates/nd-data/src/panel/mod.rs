@@ -14,6 +14,7 @@ mod builder;
 mod fill;
 mod repair;
 mod rows;
+mod samples;
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -1,0 +1,58 @@
+//! How much is done at the same time.
+
+use nd_core::CoreError;
+use nd_core::threads::MOST_THREADS;
+
+use crate::error::ParallelError;
+
+/// Threads and chunks of a parallel call.
+///
+/// ```
+/// use nd_parallel::ParallelConfig;
+/// let config = ParallelConfig { max_threads: None, chunk_size: 32 };
+/// assert_eq!(config, ParallelConfig::default());
+/// let few = ParallelConfig { max_threads: Some(4), ..Default::default() };
+/// assert_eq!(few.chunk_size, 32);
+/// ```
+///
+/// Neither changes a result: threads and chunks decide when something is computed, never how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ParallelConfig {
+    /// How many threads may work, exactly; `None` is all that the machine offers.
+    ///
+    /// A call from within another parallel call has at most the threads that were given to that task.
+    pub max_threads: Option<usize>,
+    /// Samples that one thread hands to the model at once.
+    pub chunk_size: usize,
+}
+
+impl Default for ParallelConfig {
+    fn default() -> Self {
+        Self {
+            max_threads: None,
+            chunk_size: 32,
+        }
+    }
+}
+
+impl ParallelConfig {
+    /// Checks that there is something to work with.
+    ///
+    /// # Errors
+    /// A chunk size or a number of threads of zero, or more threads than any machine has use for.
+    pub fn validate(&self) -> Result<(), ParallelError> {
+        if self.chunk_size == 0 {
+            return Err(ParallelError::ZeroChunkSize);
+        }
+        match self.max_threads {
+            Some(0) => return Err(ParallelError::ZeroThreads),
+            // Checked here because lanes are pools of their own, each of which may be small enough.
+            Some(wanted) if wanted > MOST_THREADS => {
+                let most = MOST_THREADS;
+                return Err(CoreError::TooManyThreads { wanted, most }.into());
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}

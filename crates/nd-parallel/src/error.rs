@@ -1,0 +1,238 @@
+//! What can go wrong: in a call as a whole, and in one task of many.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+/// Any error of a model, a preprocessor or a fit of the user's.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// Why a parallel call could not be made, or did not end with all results.
+#[derive(Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ParallelError {
+    /// Chunks of no samples.
+    #[error(
+        "chunk_size is 0, but a chunk has at least 1 sample: give 16 to 128, or ..Default::default() for 32"
+    )]
+    ZeroChunkSize,
+    /// No threads.
+    #[error(
+        "max_threads is Some(0), but somebody has to work: give Some(1) or more, or None for all cores"
+    )]
+    ZeroThreads,
+    /// Threads that the system does not give.
+    #[error(transparent)]
+    Threads(#[from] nd_core::CoreError),
+    /// Cross-validation without folds.
+    #[error("cross-validation over 0 folds: give at least 1 fold in time order, 2 when shuffled")]
+    ZeroFolds,
+    /// One shuffled fold, which leaves nothing to train on.
+    #[error(
+        "a shuffled cross-validation of 1 fold would test on all samples and train on none: give at least 2 folds"
+    )]
+    OneShuffledFold,
+    /// A part of a fold without samples.
+    #[error("{what} of the folds is 0: give at least 1 sample, or leave it out for its default")]
+    EmptyPart {
+        /// Which part.
+        what: &'static str,
+    },
+    /// Folds that need more samples than there are.
+    #[error(
+        "{folds} folds need at least {needed} samples ({explanation}), found {samples}: \
+         give fewer folds, smaller ones, or more data"
+    )]
+    TooFewSamples {
+        /// The folds asked for.
+        folds: usize,
+        /// The samples that they need.
+        needed: usize,
+        /// What makes them that many.
+        explanation: String,
+        /// The samples there are.
+        samples: usize,
+    },
+    /// Shuffled folds of a time series.
+    #[error(
+        "the samples are points in time, and shuffled folds would train on the future: use Folds::expanding or Folds::sliding"
+    )]
+    NotIndependent,
+    /// A grid without points.
+    #[error("the grid has no points: give at least one value for every parameter")]
+    EmptyGrid,
+    /// A parameter of a grid without a value, or named twice.
+    #[error("the grid has {found} for the parameter {name:?}: {expected}")]
+    GridAxis {
+        /// The parameter.
+        name: String,
+        /// What was found.
+        found: String,
+        /// What to give instead.
+        expected: &'static str,
+    },
+    /// A budget of no trials.
+    #[error("the budget of the search is 0 trials: give at least 1, or no budget")]
+    ZeroTrials,
+    /// An ensemble without members.
+    #[error("the ensemble has no models: give at least one")]
+    EmptyEnsemble,
+    /// Weights of an ensemble that do not match its models.
+    #[error(
+        "the weighted mean has {weights} weights for {models} models: give one weight for each model"
+    )]
+    WeightCount {
+        /// The weights given.
+        weights: usize,
+        /// The models.
+        models: usize,
+    },
+    /// A weight that cannot be.
+    #[error(
+        "weight {index} of the ensemble is {found}: weights are finite, not negative, and not all zero"
+    )]
+    Weight {
+        /// Which weight.
+        index: usize,
+        /// Its value.
+        found: f64,
+    },
+    /// A share or a level outside its range.
+    #[error("{what} is {found}, but {expected}")]
+    OutOfRange {
+        /// What it is.
+        what: &'static str,
+        /// Its value.
+        found: f64,
+        /// The range.
+        expected: &'static str,
+    },
+    /// Monte Carlo without enough draws for a standard deviation.
+    #[error("{draws} draws have no standard deviation: give at least 2, better 30 or more")]
+    TooFewDraws {
+        /// The draws asked for.
+        draws: usize,
+    },
+    /// Some tasks failed; the others have their results in [`Outcome`](crate::Outcome).
+    #[error(
+        "{failed} of {total} {what} failed; the first: {first}; Parallel::new(config) gives what the others found"
+    )]
+    Failed {
+        /// What the tasks are.
+        what: &'static str,
+        /// How many failed.
+        failed: usize,
+        /// Of how many.
+        total: usize,
+        /// The first of them.
+        first: TaskFailure,
+    },
+    /// The call was cancelled before all tasks were done.
+    #[error("cancelled when {done} of {total} {what} were done")]
+    Cancelled {
+        /// What the tasks are.
+        what: &'static str,
+        /// How many were done.
+        done: usize,
+        /// Of how many.
+        total: usize,
+    },
+    /// The iterator that inputs come from panicked.
+    #[error("the source of the inputs panicked after {read} samples: {message}")]
+    Source {
+        /// Samples that it gave before.
+        read: usize,
+        /// What it said.
+        message: String,
+    },
+}
+
+nd_core::debug_as_display!(ParallelError, TaskFailure, Cancelled);
+
+/// Whether a task gave an error back or panicked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FailureKind {
+    /// It returned an error.
+    Error,
+    /// It panicked.
+    Panic,
+}
+
+/// One task of many that failed: a sample, a fold, a point of a grid.
+#[derive(Clone)]
+pub struct TaskFailure {
+    /// Which task, in the order of the inputs.
+    pub index: usize,
+    /// Whether it returned an error or panicked.
+    pub kind: FailureKind,
+    /// What it said.
+    pub message: String,
+    source: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+impl TaskFailure {
+    pub(crate) fn error(index: usize, error: BoxError) -> Self {
+        Self {
+            index,
+            kind: FailureKind::Error,
+            message: error.to_string(),
+            source: Some(Arc::from(error)),
+        }
+    }
+
+    pub(crate) fn panic(index: usize, payload: &(dyn std::any::Any + Send)) -> Self {
+        Self {
+            index,
+            kind: FailureKind::Panic,
+            message: panic_message(payload),
+            source: None,
+        }
+    }
+
+    pub(crate) fn at(self, index: usize) -> Self {
+        Self { index, ..self }
+    }
+
+    /// The failure of a member of an ensemble, as that of a sample.
+    pub(crate) fn of_model(mut self, model: usize) -> Self {
+        self.message = format!("model {model}: {}", self.message);
+        self
+    }
+
+    /// Whether the task stopped because the call was cancelled.
+    pub(crate) fn is_cancellation(&self) -> bool {
+        self.source
+            .as_ref()
+            .is_some_and(|error| error.is::<Cancelled>())
+    }
+}
+
+impl fmt::Display for TaskFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { index, message, .. } = self;
+        match self.kind {
+            FailureKind::Error => write!(f, "number {index}: {message}"),
+            FailureKind::Panic => write!(f, "number {index} panicked: {message}"),
+        }
+    }
+}
+
+impl Error for TaskFailure {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_ref().map(|error| &**error as _)
+    }
+}
+
+/// What a task returns that stopped because the call was cancelled: it counts as not done instead of failed.
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("cancelled")]
+pub struct Cancelled;
+
+/// What a panic said.
+pub(crate) fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
+    let text = payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| payload.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "a panic without a message".to_owned())
+}

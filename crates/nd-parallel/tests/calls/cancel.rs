@@ -1,0 +1,131 @@
+//! Cancellation at any moment gives what was done.
+
+use nd_parallel::{BoxError, Cancel, Parallel, ParallelConfig, ParallelError, Predict, SearchEnd};
+use proptest::prelude::*;
+
+use crate::models::{Level, Waves, samples};
+
+/// Cancels when it meets a number.
+struct Stops {
+    cancel: Cancel,
+    at: usize,
+}
+
+impl Predict<usize, usize> for Stops {
+    fn predict(&self, x: &usize) -> Result<usize, BoxError> {
+        if *x == self.at {
+            self.cancel.cancel();
+        }
+        Ok(x + 1)
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(80))]
+
+    #[test]
+    fn what_was_done_is_right_and_the_rest_is_missing(
+        at in 0usize..400,
+        threads in 1usize..5,
+        chunk_size in 1usize..40,
+    ) {
+        let config = ParallelConfig { max_threads: Some(threads), chunk_size };
+        let data: Vec<usize> = (0..300).collect();
+        let cancel = Cancel::new();
+        let model = Stops { cancel: cancel.clone(), at };
+        let outcome = Parallel::new(config).cancel(&cancel).batch_inference(&model, &data).unwrap();
+        prop_assert!(outcome.failures.is_empty());
+        for (i, result) in outcome.results.iter().enumerate() {
+            prop_assert!(result.is_none_or(|y| y == i + 1));
+        }
+        prop_assert_eq!(outcome.cancelled, outcome.done() < 300);
+        if at >= 300 {
+            prop_assert_eq!(outcome.done(), 300);
+        } else {
+            prop_assert!(outcome.results[at].is_some(), "the chunk that cancelled was finished");
+            // Each lane may have had one more chunk at hand.
+            prop_assert!(outcome.done() <= at + (threads + 1) * chunk_size + threads * chunk_size);
+        }
+
+        let cancel = Cancel::new();
+        let model = Stops { cancel: cancel.clone(), at };
+        let mut seen = 0;
+        let end = Parallel::new(config)
+            .cancel(&cancel)
+            .stream(&model, 0..300usize, |i, result| {
+                assert_eq!((i, result.unwrap()), (seen, seen + 1));
+                seen += 1;
+            })
+            .unwrap();
+        prop_assert_eq!(end.samples, seen);
+        prop_assert!(at >= 300 || seen > at);
+        prop_assert!(end.cancelled || seen == 300);
+    }
+}
+
+#[test]
+fn a_call_that_is_cancelled_before_it_begins_does_nothing() {
+    let cancel = Cancel::new();
+    cancel.cancel();
+    let parallel = Parallel::new(ParallelConfig::default()).cancel(&cancel);
+    let outcome = parallel
+        .batch_inference(&Waves::new(1.0), &samples(10))
+        .unwrap();
+    assert!(outcome.cancelled && outcome.done() == 0);
+    let error = outcome.complete().unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ParallelError::Cancelled {
+                done: 0,
+                total: 10,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    let data = vec![1.0; 50];
+    let cv = parallel
+        .cross_validation(&Level { factor: 1.0 }, &data, 4)
+        .unwrap();
+    assert!(cv.cancelled && cv.scores().count() == 0);
+    let search = parallel
+        .grid_search(&Level { factor: 1.0 }, &data, &[1.0, 2.0])
+        .unwrap();
+    assert_eq!(
+        (search.end, search.unfinished.len()),
+        (SearchEnd::Cancelled, 2)
+    );
+}
+
+#[test]
+fn folds_and_points_that_were_done_before_a_cancellation_are_kept() {
+    let data: Vec<f64> = (0..100).map(f64::from).collect();
+    for stop_after in 1..6 {
+        let cancel = Cancel::new();
+        let config = ParallelConfig {
+            max_threads: Some(2),
+            ..ParallelConfig::default()
+        };
+        let switch = cancel.clone();
+        let cv = Parallel::new(config)
+            .cancel(&cancel)
+            .progress(move |progress| {
+                if progress.done == stop_after {
+                    switch.cancel();
+                }
+            })
+            .cross_validation(&Level { factor: 1.0 }, &data, 20)
+            .unwrap();
+        let done = cv.scores().count();
+        assert!(
+            (stop_after..=stop_after + 1).contains(&done),
+            "{done} after {stop_after}"
+        );
+        assert!(cv.cancelled && cv.failures.is_empty());
+        assert!(matches!(
+            cv.complete(),
+            Err(ParallelError::Cancelled { total: 20, .. })
+        ));
+    }
+}

@@ -1,0 +1,111 @@
+//! Mean, standard deviation and intervals.
+
+use nd_parallel::{
+    BoxError, MonteCarlo, Parallel, ParallelConfig, Predict, Quantiles, Spread,
+    parallel_batch_inference_with_uncertainty,
+};
+
+use crate::models::{Noisy, samples};
+
+struct Constant(f32);
+
+impl Predict for Constant {
+    fn predict(&self, _: &Vec<f32>) -> Result<Vec<f32>, BoxError> {
+        Ok(vec![self.0, 10.0 * self.0])
+    }
+}
+
+#[test]
+fn the_spread_of_an_ensemble_is_that_of_its_members() {
+    let models = [1.0, 2.0, 3.0, 4.0, 5.0].map(Constant);
+    let (predictions, uncertainties) = parallel_batch_inference_with_uncertainty(
+        &Spread(&models),
+        &samples(3),
+        &ParallelConfig::default(),
+    )
+    .unwrap();
+    assert_eq!(predictions, [[3.0, 30.0]; 3]);
+    let first = &uncertainties[0];
+    assert_eq!(first.mean, [3.0, 30.0]);
+    assert_eq!(first.std, [2.5f32.sqrt(), 250f32.sqrt()]);
+    assert_eq!(first.intervals.len(), 2);
+    assert_eq!(first.intervals[0].level, 0.8);
+    assert!((first.intervals[0].low[0] - 1.4).abs() < 1e-6);
+    assert!((first.intervals[0].high[1] - 46.0).abs() < 1e-5);
+}
+
+#[test]
+fn draws_have_the_moments_of_their_law_and_the_same_bits_for_any_chunks() {
+    let data = samples(20);
+    let run = |threads, chunk_size| {
+        let config = ParallelConfig {
+            max_threads: Some(threads),
+            chunk_size,
+        };
+        let outcome = Parallel::new(config)
+            .draws(4000)
+            .seed(5)
+            .levels([0.5])
+            .batch_inference_with_uncertainty(&MonteCarlo(Noisy), &data)
+            .unwrap();
+        outcome.complete().unwrap()
+    };
+    let found = run(1, 100);
+    assert!(found == run(2, 1) && found == run(3, 7));
+    for (sample, (prediction, uncertainty)) in data.iter().zip(&found) {
+        assert_eq!(prediction, &uncertainty.mean);
+        for (i, x) in sample.iter().enumerate() {
+            // Five standard errors of each.
+            assert!((uncertainty.mean[i] - x).abs() < 5.0 * 2.0 / 4000f32.sqrt());
+            assert!((uncertainty.std[i] - 2.0).abs() < 5.0 * 2.0 / 8000f32.sqrt());
+            // The quartile of the normal law is 0.6745 deviations away; its standard error 1.36 of the mean's.
+            let interval = &uncertainty.intervals[0];
+            let error = 5.0 * 1.37 * 2.0 / 4000f32.sqrt();
+            assert!((interval.low[i] - (x - 2.0 * 0.6745)).abs() < error);
+            assert!((interval.high[i] - (x + 2.0 * 0.6745)).abs() < error);
+        }
+    }
+}
+
+#[test]
+fn quantiles_give_median_and_intervals() {
+    struct Five;
+    impl Predict for Five {
+        fn predict(&self, sample: &Vec<f32>) -> Result<Vec<f32>, BoxError> {
+            let x = sample[0];
+            // Two steps; the second crosses.
+            Ok([[-2.0, -1.0, 0.0, 1.0, 2.0], [2.0, 1.0, 0.0, -1.0, -2.0]]
+                .as_flattened()
+                .iter()
+                .map(|q| x + q)
+                .collect())
+        }
+    }
+    let model = Quantiles {
+        model: Five,
+        probabilities: vec![0.05, 0.25, 0.5, 0.75, 0.95],
+    };
+    let data = samples(4);
+    let (predictions, uncertainties) =
+        parallel_batch_inference_with_uncertainty(&model, &data, &ParallelConfig::default())
+            .unwrap();
+    assert_eq!(predictions[3], [3.0, 3.0]);
+    let levels: Vec<f64> = uncertainties[3].intervals.iter().map(|i| i.level).collect();
+    assert!((levels[0] - 0.5).abs() < 1e-12 && (levels[1] - 0.9).abs() < 1e-12);
+    assert!((uncertainties[3].intervals[1].low[0] - 1.0).abs() < 1e-6);
+    assert!((uncertainties[3].intervals[0].high[1] - 4.0).abs() < 1e-6);
+    assert!((uncertainties[3].mean[0] - 3.0).abs() < 1e-6);
+    // 2 (0.05 4 + 0.2 (4 + 2 + 1) / 3 + 0.25 / 3)
+    let variance: f32 = 2.0 * (0.05 * 4.0 + 0.2 * 7.0 / 3.0 + 0.25 / 3.0);
+    assert!((uncertainties[3].std[0] - variance.sqrt()).abs() < 1e-6);
+
+    let error = Parallel::new(ParallelConfig::default())
+        .levels([0.99])
+        .batch_inference_with_uncertainty(&model, &data)
+        .unwrap();
+    let message = &error.failures[0].message;
+    assert!(
+        message.contains("0.05") && message.contains("0.99"),
+        "{message}"
+    );
+}
