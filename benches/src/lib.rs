@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod comparison;
+pub mod exercise;
 pub mod kernels;
 pub mod limits;
 pub mod machine;

@@ -1,12 +1,14 @@
 //! The command line: what exists, and one clear message about what does not.
 
 mod bench;
+mod profile;
 
 use std::ffi::OsString;
 
 use lexopt::prelude::*;
 
 pub(crate) use bench::BenchRequest;
+pub(crate) use profile::{Kind, ProfileRequest};
 
 /// A command line that was understood.
 #[derive(Debug, PartialEq)]
@@ -17,6 +19,10 @@ pub(crate) enum Command {
     Version,
     /// The main job.
     Bench(Box<BenchRequest>),
+    /// Where a workload spends its time and memory.
+    Profile(Box<ProfileRequest>),
+    /// The tools and the machine.
+    Doctor,
     /// The house rules.
     Tidy,
     /// Every check and the tests.
@@ -46,6 +52,8 @@ pub(crate) enum Command {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Topic {
     Bench,
+    Profile,
+    Doctor,
     Tidy,
     Ci,
     TestNeon,
@@ -62,7 +70,13 @@ impl Topic {
             Self::Fmt => Some("check"),
             Self::Ci => Some("neon"),
             Self::TestNeon => Some("short"),
-            Self::Bench | Self::Tidy | Self::Accuracy | Self::Lint | Self::Doc => None,
+            Self::Bench
+            | Self::Profile
+            | Self::Doctor
+            | Self::Tidy
+            | Self::Accuracy
+            | Self::Lint
+            | Self::Doc => None,
         }
     }
 }
@@ -73,6 +87,16 @@ const COMMANDS: &[(&str, Topic, &str)] = &[
         "bench",
         Topic::Bench,
         "train and measure the models; without options on embedded data, within minutes",
+    ),
+    (
+        "profile",
+        Topic::Profile,
+        "where a workload spends its time, memory and cache misses: cpu, memory, cache or all",
+    ),
+    (
+        "doctor",
+        Topic::Doctor,
+        "the tools, the processor and its clock, and whether the machine is quiet",
     ),
     (
         "tidy",
@@ -135,6 +159,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
     }
     match topic_of(&word)? {
         Topic::Bench => bench::bench(&mut parser),
+        Topic::Profile => profile::profile(&mut parser),
         topic => plain(&mut parser, topic),
     }
 }
@@ -200,7 +225,8 @@ fn plain(parser: &mut lexopt::Parser, topic: Topic) -> Result<Command, String> {
         }
     }
     Ok(match topic {
-        Topic::Bench => unreachable!("bench has options of its own"),
+        Topic::Bench | Topic::Profile => unreachable!("it has a parser of its own"),
+        Topic::Doctor => Command::Doctor,
         Topic::Tidy => Command::Tidy,
         Topic::Ci => Command::Ci { neon: given },
         Topic::TestNeon => Command::TestNeon { short: given },
@@ -223,10 +249,10 @@ pub(crate) fn usage(topic: Option<Topic>) -> String {
         None => {
             out += "The commands of the Neuro-Divergent workspace.\n\nUsage: cargo xtask COMMAND [OPTIONS]\n\nCommands:\n";
             for (name, _, summary) in COMMANDS {
-                out += &format!("  {name:<9} {summary}\n");
+                out += &format!("  {name:<12} {summary}\n");
             }
-            out += "  help      this text, or more about one command: cargo xtask help bench\n";
-            out += "  --version the version of the workspace\n";
+            out += "  help         this text, or more about one command: cargo xtask help bench\n";
+            out += "  --version    the version of the workspace\n";
         }
         Some(topic) => {
             for (name, _, summary) in COMMANDS.iter().filter(|(_, t, _)| *t == topic) {
@@ -234,9 +260,14 @@ pub(crate) fn usage(topic: Option<Topic>) -> String {
             }
         }
     }
-    if topic == Some(Topic::Bench) {
-        out += bench::TEXT;
-        for (name, value, summary) in bench::OPTIONS {
+    let more = match topic {
+        Some(Topic::Bench) => Some((bench::TEXT, bench::OPTIONS)),
+        Some(Topic::Profile) => Some((profile::TEXT, profile::OPTIONS)),
+        _ => None,
+    };
+    if let Some((text, options)) = more {
+        out += text;
+        for (name, value, summary) in options {
             let option = format!("--{name} {value}");
             out += &format!("  {option:<18} {summary}\n");
         }
@@ -282,7 +313,7 @@ mod tests {
     fn what_does_not_exist_lists_what_does() {
         let error = parse_words("bnech").unwrap_err();
         assert!(
-            error.contains("bnech") && error.contains("bench, tidy"),
+            error.contains("bnech") && error.contains("bench, profile"),
             "{error}"
         );
         let error = parse_words("bench --hroizon 3").unwrap_err();
@@ -357,6 +388,41 @@ mod tests {
         assert_eq!(given.count(), bench::OPTIONS.len());
         assert_eq!(request.models, ["NHITS", "MLP"]);
         assert_eq!(request.ignore, ["z"]);
+    }
+
+    #[test]
+    fn profiles_and_their_options_are_understood() {
+        let Ok(Command::Profile(request)) = parse_words("profile") else {
+            panic!("profile is a command")
+        };
+        assert_eq!(request.kinds, [Kind::Cpu, Kind::Memory, Kind::Cache]);
+        assert_eq!(request.workloads, ["PatchTST"]);
+        let line =
+            "profile cpu --workload NHITS --workload LSTM --seconds 3 --threads 1 --out there";
+        let Ok(Command::Profile(request)) = parse_words(line) else {
+            panic!("{line} is understood")
+        };
+        assert_eq!(request.kinds, [Kind::Cpu]);
+        assert_eq!(request.workloads, ["NHITS", "LSTM"]);
+        assert_eq!((request.seconds, request.threads), (3, Some(1)));
+        assert_eq!(request.out.as_deref(), Some("there".as_ref()));
+        for (line, part) in [
+            ("profile gpu", "cpu, memory, cache, all"),
+            ("profile cpu memory", "--workload NAME"),
+            ("profile --wrokload x", "--workload NAME"),
+            ("profile --seconds 0", "from 1 to 600"),
+            ("profile --workload", "--workload"),
+        ] {
+            let error = parse_words(line).unwrap_err();
+            assert!(error.contains(part), "{error}");
+        }
+        assert_eq!(parse_words("doctor"), Ok(Command::Doctor));
+        let usage = usage(Some(Topic::Profile));
+        assert!(
+            profile::OPTIONS
+                .iter()
+                .all(|(name, ..)| usage.contains(&format!("--{name}")))
+        );
     }
 
     #[test]

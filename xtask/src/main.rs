@@ -8,10 +8,13 @@
 
 mod bench;
 mod ci;
+mod doctor;
 mod flags;
 mod neon;
+mod profile;
 mod run;
 mod tidy;
+mod tools;
 
 use std::process::ExitCode;
 
@@ -40,6 +43,8 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Command::Bench(request) => return bench::bench(&request),
+        Command::Profile(request) => return profile::profile(&request),
+        Command::Doctor => doctor::doctor(),
         Command::Tidy => tidy::tidy(),
         Command::Ci { neon } => return ci::ci(neon),
         Command::TestNeon { short } => return neon::command(short),

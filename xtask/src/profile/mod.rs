@@ -1,0 +1,298 @@
+//! `cargo xtask profile`: where a workload spends its time, its memory and its cache misses.
+//!
+//! In its simple form: build the program `exercise` with debug information, start it under perf, heaptrack and cachegrind, and
+//! write what they say. The rest is making it readable: samples become shares of components, each with its priority and what to
+//! try ([`components`]), a flame graph ([`flame`]) and a page ([`page`]).
+//!
+//! The program is profiled itself, never cargo. It is built into a folder of its own, because frame pointers and readable names
+//! of generic functions are compiler options that the ordinary build goes without.
+
+mod cache;
+mod components;
+mod cpu;
+mod flame;
+mod hotspots;
+mod memory;
+mod page;
+mod stacks;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use crate::flags::{Kind, ProfileRequest};
+use crate::run::{cargo, output, run, target_folder};
+use crate::tools::{self, Tool};
+
+/// The exit code when a tool was missing and everything else ran.
+const TOOL_MISSING: u8 = 3;
+/// The program that is watched.
+const PROGRAM: &str = "exercise";
+
+/// What was found out about a workload.
+#[derive(Debug, Default)]
+struct Findings {
+    workload: String,
+    /// What a repetition does.
+    what: String,
+    machine: String,
+    cpu: Option<cpu::Cpu>,
+    memory: Option<memory::Memory>,
+    cache: Option<cache::Cache>,
+    /// What is missing, one sentence each.
+    notes: Vec<String>,
+}
+
+impl memory::Memory {
+    /// What is shown of it.
+    fn rows(&self) -> [(&'static str, String); 5] {
+        [
+            ("allocations in all", self.allocations.to_string()),
+            (
+                "allocations of a steady repetition",
+                format!("{:.1}", self.per_repetition),
+            ),
+            ("heap at its peak", self.peak.clone()),
+            (
+                "resident memory (with heaptrack's own)",
+                self.resident.clone(),
+            ),
+            ("still held at the end", self.leaked.clone()),
+        ]
+    }
+}
+
+impl Kind {
+    /// The tools that it needs.
+    fn tools(self) -> &'static [Tool] {
+        match self {
+            Self::Cpu => &[tools::PERF],
+            Self::Memory => &[tools::HEAPTRACK, tools::HEAPTRACK_PRINT],
+            Self::Cache => &[tools::VALGRIND, tools::CG_ANNOTATE],
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
+            Self::Cache => "cache",
+        }
+    }
+}
+
+/// Profiles every workload of the request.
+pub(crate) fn profile(request: &ProfileRequest) -> ExitCode {
+    let (ready, missing) = ready(&request.kinds);
+    for line in &missing {
+        eprintln!("{line}");
+    }
+    if ready.is_empty() {
+        return ExitCode::from(TOOL_MISSING);
+    }
+    let workloads = match build().and_then(|exercise| chosen(&exercise, &request.workloads)) {
+        Ok(workloads) => workloads,
+        Err((code, message)) => {
+            eprintln!("error: {message}");
+            return ExitCode::from(code);
+        }
+    };
+    let mut failed = false;
+    for (name, what) in workloads {
+        match one(request, &ready, &missing, &name, what) {
+            Ok(fine) => failed |= !fine,
+            Err(message) => {
+                eprintln!("error: {name}: {message}");
+                failed = true;
+            }
+        }
+    }
+    if failed {
+        ExitCode::from(crate::FAILED)
+    } else if missing.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(TOOL_MISSING)
+    }
+}
+
+/// The kinds whose tools are there, and a line about each tool that is not.
+fn ready(kinds: &[Kind]) -> (Vec<Kind>, Vec<String>) {
+    let mut missing = Vec::new();
+    let ready = kinds.iter().copied().filter(|kind| {
+        let absent: Vec<_> = kind
+            .tools()
+            .iter()
+            .filter(|tool| tool.find().is_none())
+            .collect();
+        missing.extend(absent.first().map(|tool| tool.missing()));
+        absent.is_empty()
+    });
+    (ready.collect(), missing)
+}
+
+fn folder() -> PathBuf {
+    target_folder().join("profiling")
+}
+
+/// Builds the program that is watched.
+fn build() -> Result<PathBuf, (u8, String)> {
+    let start = Instant::now();
+    eprintln!("building `{PROGRAM}` with debug information and frame pointers (release)...");
+    let mut command = cargo(&[
+        "build",
+        "--locked",
+        "--release",
+        "--quiet",
+        "--package",
+        "nd-bench",
+        "--bin",
+        PROGRAM,
+    ]);
+    let given = std::env::var("RUSTFLAGS").unwrap_or_default();
+    let flags = format!("{given} -C force-frame-pointers=yes -C symbol-mangling-version=v0");
+    command
+        .env("CARGO_TARGET_DIR", folder())
+        .env("CARGO_INCREMENTAL", "0")
+        .env("CARGO_PROFILE_RELEASE_DEBUG", "line-tables-only")
+        .env("RUSTFLAGS", flags.trim());
+    run(&mut command).map_err(|message| (crate::FAILED, message))?;
+    eprintln!("built in {:.0} s", start.elapsed().as_secs_f64());
+    let name = format!("{PROGRAM}{}", std::env::consts::EXE_SUFFIX);
+    Ok(folder().join("release").join(name))
+}
+
+/// Names, as the program writes them, and descriptions of the workloads.
+fn chosen(exercise: &Path, wanted: &[String]) -> Result<Vec<(String, String)>, (u8, String)> {
+    let list =
+        output(Command::new(exercise).arg("--list")).map_err(|message| (crate::FAILED, message))?;
+    let known: Vec<(&str, &str)> = list
+        .lines()
+        .filter_map(|line| line.split_once('\t'))
+        .collect();
+    let mut found = Vec::new();
+    for name in wanted {
+        let entry = known
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name));
+        let Some((name, what)) = entry else {
+            let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+            let message = format!(
+                "there is no workload {name:?}; there are: {}",
+                names.join("; ")
+            );
+            return Err((crate::MISUSED, message));
+        };
+        let entry = ((*name).to_owned(), (*what).to_owned());
+        if !found.contains(&entry) {
+            found.push(entry);
+        }
+    }
+    Ok(found)
+}
+
+/// The name of a workload's folder.
+fn folder_name(workload: &str) -> String {
+    let mut out = String::new();
+    for c in workload.chars() {
+        if c.is_ascii_alphanumeric() {
+            out.push(c);
+        } else if !out.ends_with('-') {
+            out.push('-');
+        }
+    }
+    out.trim_matches('-').to_owned()
+}
+
+/// Profiles one workload; whether every kind succeeded.
+fn one(
+    request: &ProfileRequest,
+    kinds: &[Kind],
+    missing: &[String],
+    name: &str,
+    what: String,
+) -> Result<bool, String> {
+    let exercise = folder()
+        .join("release")
+        .join(format!("{PROGRAM}{}", std::env::consts::EXE_SUFFIX));
+    let base = request
+        .out
+        .clone()
+        .unwrap_or_else(|| target_folder().join("profile"));
+    let out = base.join(folder_name(name));
+    std::fs::create_dir_all(&out)
+        .map_err(|error| format!("{} cannot be made: {error}", out.display()))?;
+    let mut arguments = vec![name.to_owned()];
+    if let Some(threads) = request.threads {
+        arguments.extend(["--threads".to_owned(), threads.to_string()]);
+    }
+    let mut found = Findings {
+        workload: name.to_owned(),
+        what,
+        machine: crate::doctor::machine_line(),
+        notes: missing.to_vec(),
+        ..Findings::default()
+    };
+    let mut fine = true;
+    for kind in kinds {
+        let start = Instant::now();
+        eprintln!("{name}: {}...", kind.name());
+        let outcome = match kind {
+            Kind::Cpu => cpu::profile(&exercise, &arguments, request.seconds, &out, name)
+                .map(|cpu| found.cpu = Some(cpu)),
+            Kind::Memory => memory::profile(&exercise, &arguments, &out)
+                .map(|memory| found.memory = Some(memory)),
+            Kind::Cache => {
+                cache::profile(&exercise, name, &out).map(|cache| found.cache = Some(cache))
+            }
+        };
+        match outcome {
+            Ok(()) => eprintln!(
+                "{name}: {}: {:.0} s",
+                kind.name(),
+                start.elapsed().as_secs_f64()
+            ),
+            Err(message) => {
+                eprintln!("error: {name}: {}: {message}", kind.name());
+                found
+                    .notes
+                    .push(format!("{} failed: {message}", kind.name()));
+                fine = false;
+            }
+        }
+    }
+    let text = hotspots::markdown(&found);
+    for (file, text) in [("hotspots.md", &text), ("index.html", &page::html(&found))] {
+        std::fs::write(out.join(file), text)
+            .map_err(|error| format!("{file} cannot be written: {error}"))?;
+    }
+    print!("{text}");
+    if let Some(cpu) = &found.cpu
+        && !cpu.said.is_empty()
+    {
+        println!("\nWhile perf watched: {}", cpu.said);
+    }
+    println!("\nWritten: {}", out.join("index.html").display());
+    Ok(fine)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_have_plain_names() {
+        assert_eq!(folder_name("PatchTST-long"), "PatchTST-long");
+        assert_eq!(folder_name("4 x (q k^T, 12 x 8)"), "4-x-q-k-T-12-x-8");
+    }
+
+    #[test]
+    fn every_kind_names_its_tools() {
+        for kind in [Kind::Cpu, Kind::Memory, Kind::Cache] {
+            assert!(!kind.tools().is_empty(), "{}", kind.name());
+            for tool in kind.tools() {
+                assert!(tools::TOOLS.contains(tool), "{}", tool.program);
+            }
+        }
+    }
+}
