@@ -164,6 +164,15 @@ pub enum ModelError {
         /// The file.
         path: PathBuf,
     },
+    /// Uncertainty of a model that has none to give.
+    #[error(
+        "{model} with these settings has neither quantiles nor dropout to tell its uncertainty by: train it with a \
+         multi-quantile loss or with dropout, or take the spread of an ensemble (nd_parallel::Spread)"
+    )]
+    NoUncertainty {
+        /// The model.
+        model: &'static str,
+    },
     /// Future values of exogenous columns are needed for a forecast.
     #[error(
         "the model uses the future values of {columns}: give them for the {horizon} time steps after each series \

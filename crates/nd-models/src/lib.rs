@@ -10,6 +10,7 @@ pub mod limits;
 pub mod loss;
 pub mod models;
 pub mod nn;
+pub mod parallel;
 pub mod train;
 pub mod zoo;
 

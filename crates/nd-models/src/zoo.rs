@@ -190,6 +190,19 @@ impl ModelConfig {
         ZooEntry::find(name).map(|entry| (entry.config)())
     }
 
+    /// Whether dropout drops anything with these settings, so that forecasts can be drawn at random.
+    #[must_use]
+    pub fn has_dropout(&self) -> bool {
+        match self {
+            Self::Lstm(config) => config.encoder_dropout > 0.0 && config.encoder_n_layers > 1,
+            Self::Nhits(config) => config.dropout_prob_theta > 0.0,
+            Self::PatchTst(config) => {
+                config.dropout > 0.0 || config.head_dropout > 0.0 || config.attn_dropout > 0.0
+            }
+            _ => false,
+        }
+    }
+
     /// The model's name.
     #[must_use]
     pub fn name(&self) -> &'static str {

@@ -63,6 +63,36 @@ fn weights_after_fifty_steps_are_the_same_on_any_number_of_threads_and_in_a_seco
     }
 }
 
+/// More shards than rows for some threads, fewer rows than threads, a single window.
+#[test]
+fn small_batches_give_the_same_weights_on_any_number_of_threads() {
+    let panel = panel();
+    for entry in ZOO {
+        for windows in [1, 2, 33, 65] {
+            let train = |threads: usize| {
+                let mut run = Run::new(&panel, entry, &small((entry.config)()), windows, threads);
+                for _ in 0..4 {
+                    assert!(run.step().is_finite());
+                }
+                run.params
+                    .flat()
+                    .iter()
+                    .map(|x| x.to_bits())
+                    .collect::<Vec<_>>()
+            };
+            let one = train(1);
+            for threads in [2, 3, 8] {
+                let same = one == train(threads);
+                assert!(
+                    same,
+                    "{}, {windows} windows on {threads} threads",
+                    entry.name
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one() {
     let panel = panel();

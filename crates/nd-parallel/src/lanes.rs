@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use nd_core::Threads;
+use nd_core::{CoreError, Threads};
 
 use crate::config::ParallelConfig;
 use crate::error::{BoxError, ParallelError, TaskFailure, panic_message};
@@ -55,20 +55,52 @@ pub(crate) struct Lanes {
     teams: Vec<Threads>,
 }
 
-/// The threads that a call may use.
+/// The threads of the pool that the caller is in; `None` outside of any. Rayon must not be asked for a number there: it
+/// would start its global pool.
+fn inside() -> Option<usize> {
+    rayon::current_thread_index().map(|_| rayon::current_num_threads())
+}
+
+/// The threads that a call may use, and whether they are the whole pool that the caller is in.
 fn budget(config: &ParallelConfig) -> Result<(usize, bool), ParallelError> {
     config.validate()?;
-    let inside = rayon::current_thread_index().is_some();
-    let most = rayon::current_num_threads();
-    Ok(match (config.max_threads, inside) {
-        (Some(wanted), true) => (wanted.min(most), wanted >= most),
-        (None, true) => (most, true),
-        (Some(wanted), false) => (wanted, false),
-        (None, false) => {
+    Ok(match (config.max_threads, inside()) {
+        (Some(wanted), Some(most)) => (wanted.min(most), wanted >= most),
+        (None, Some(most)) => (most, true),
+        (Some(wanted), None) => (wanted, false),
+        (None, None) => {
             let all = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
             (all.min(nd_core::threads::MOST_THREADS), false)
         }
     })
+}
+
+/// Runs `work` on as many threads as asked for (`None`: all that the machine offers), but on no more than those of the rayon pool
+/// that the caller is in: what a training or an inference needs that may be a task of a parallel call.
+///
+/// ```
+/// let outer = nd_core::Threads::new(Some(3))?;
+/// let count = || nd_parallel::install(Some(64), rayon::current_num_threads);
+/// assert_eq!(outer.install(count)?, 3);
+/// assert_eq!(count()?, 64);
+/// # Ok::<(), nd_core::CoreError>(())
+/// ```
+///
+/// # Errors
+/// A number of zero or beyond any machine, or a system that cannot start the threads.
+pub fn install<T: Send>(
+    threads: Option<usize>,
+    work: impl FnOnce() -> T + Send,
+) -> Result<T, CoreError> {
+    let stays = match (threads, inside()) {
+        (None, Some(_)) => true,
+        (Some(wanted), Some(most)) => wanted >= most,
+        (_, None) => false,
+    };
+    if stays {
+        return Ok(work());
+    }
+    Ok(Threads::new(threads)?.install(work))
 }
 
 impl Lanes {

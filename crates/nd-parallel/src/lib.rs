@@ -121,6 +121,7 @@ pub use folds::{Fold, FoldStyle, Folds};
 pub use grid::{Grid, ParamGrid, ParamPoint, ParamValue};
 pub use grid_search::{FailedPoint, GridSearch, RankedPoint, SearchEnd, parallel_grid_search};
 pub use inference::{parallel_batch_inference, parallel_preprocess};
+pub use lanes::install;
 pub use nd_core::samples::{Rows, Samples};
 pub use outcome::Outcome;
 pub use parallel::Parallel;

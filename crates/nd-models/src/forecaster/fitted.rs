@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use nd_core::autograd::{Mode, Params};
 use nd_core::rng::Key;
-use nd_core::{Loss, Network, RunOptions, Threads, WindowSource};
+use nd_core::{Loss, Network, RunOptions, WindowSource};
 use nd_data::{Panel, PanelWindows, WindowConfig, WindowSet};
 
 use super::config::{ForecasterConfig, GivenLoss, Parts};
@@ -14,17 +14,19 @@ use crate::checkpoint;
 use crate::error::ModelError;
 use crate::forecast::{Forecast, SeriesForecast};
 use crate::loss::LossKind;
-use crate::train::inference::Forward;
+use crate::train::inference::{Forward, ONE_CHUNK};
 use crate::train::sampler::WindowIndex;
 use crate::train::{History, Inference};
 
 /// A trained model.
 pub struct Fitted {
-    pub(super) config: ForecasterConfig,
+    pub(crate) config: ForecasterConfig,
     pub(super) options: RunOptions,
     pub(super) parts: Parts,
     pub(super) params: Arc<Params<f32>>,
     pub(super) history: Option<History>,
+    /// Tapes are kept from call to call.
+    pub(super) inference: Inference,
 }
 
 impl std::fmt::Debug for Fitted {
@@ -145,34 +147,54 @@ impl Fitted {
         Ok(PanelWindows::new(panel, &windows, set, &exogenous)?.with_scaler(self.config.scaler))
     }
 
-    fn forecast(
+    /// The forecasts of some windows, one behind the other, in the units of the data.
+    pub(crate) fn forward(
         &self,
-        panel: &Panel<f32>,
-        source: &PanelWindows<'_, f32>,
-        with_observed: bool,
-    ) -> Result<Forecast, ModelError> {
+        source: &dyn WindowSource<f32>,
+        windows: &[WindowIndex],
+        mode: Mode,
+        key: Key,
+        first_row: usize,
+    ) -> Result<Vec<f32>, ModelError> {
         let forward = Forward {
             objective: self.parts.objective(),
             params: &self.params,
             source,
             scaler: self.config.scaler,
             options: self.options,
-            mode: Mode::Infer,
-            key: Key::default(),
+            mode,
+            key,
+            first_row,
             max_chunk: self.config.train.inference_windows_batch_size,
         };
+        let mut values = vec![0.0; windows.len() * forward.forecast_len()];
+        let run = || self.inference.forecast(&forward, windows, &mut values);
+        if windows.len() <= ONE_CHUNK {
+            // Not worth waking a thread for.
+            let mut run = run;
+            run();
+        } else {
+            nd_parallel::install(self.options.threads, run)?;
+        }
+        Ok(values)
+    }
+
+    fn forecast(
+        &self,
+        panel: &Panel<f32>,
+        source: &PanelWindows<'_, f32>,
+        with_observed: bool,
+    ) -> Result<Forecast, ModelError> {
         let of =
             |group| (0..source.windows(group)).map(move |window| WindowIndex { group, window });
         let windows: Vec<WindowIndex> = (0..source.groups()).flat_map(of).collect();
-        let mut values = vec![0.0; windows.len() * forward.forecast_len()];
-        let threads = Threads::new(self.options.threads)?;
-        threads.install(|| Inference::default().forecast(&forward, &windows, &mut values));
+        let values = self.forward(source, &windows, Mode::Infer, Key::default(), 0)?;
 
         let horizon = self.config.horizon;
         let mut series = Vec::with_capacity(windows.len());
         for (index, values) in windows
             .iter()
-            .zip(values.chunks(forward.forecast_len().max(1)))
+            .zip(values.chunks((values.len() / windows.len().max(1)).max(1)))
         {
             let first = source
                 .indices()
@@ -295,6 +317,7 @@ impl Fitted {
             parts: Parts { network, loss },
             params: Arc::new(params),
             history: None,
+            inference: Inference::default(),
         })
     }
 }

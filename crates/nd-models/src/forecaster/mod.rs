@@ -23,7 +23,7 @@ use nd_data::{Panel, PanelWindows, WindowSet};
 use crate::checkpoint;
 use crate::error::ModelError;
 use crate::loss::{LossConfig, LossKind};
-use crate::train::{Checkpoints, Control, Progress, TrainConfig, Trainer};
+use crate::train::{Checkpoints, Control, Inference, Progress, TrainConfig, Trainer};
 use crate::zoo::ZooEntry;
 
 mod config;
@@ -210,6 +210,7 @@ impl Forecaster {
             parts,
             params,
             history,
+            inference: Inference::default(),
         };
         match trained {
             Ok(history) => Ok(fitted(Some(history))),

@@ -189,6 +189,17 @@ impl LossKind {
         }
     }
 
+    /// The quantiles that it forecasts, in the order of its outputs; `None` when it forecasts none, or only one.
+    #[must_use]
+    pub fn quantiles(&self) -> Option<Vec<f64>> {
+        match self {
+            Self::MultiQuantile { quantiles } | Self::HuberMultiQuantile { quantiles, .. } => {
+                Some(quantiles.values()).filter(|found: &Vec<f64>| found.len() > 1)
+            }
+            _ => None,
+        }
+    }
+
     /// Suffixes of the forecast columns, one for each output of a time step; those of a custom loss only it knows.
     #[must_use]
     pub fn output_names(&self) -> Vec<String> {

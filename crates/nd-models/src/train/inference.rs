@@ -14,8 +14,8 @@ use nd_data::WindowScaler;
 use super::gather::gather;
 use super::sampler::WindowIndex;
 
-/// Chunks are not smaller than this unless there are fewer windows.
-const MIN_CHUNK: usize = 32;
+/// Chunks are not smaller than this unless there are fewer windows, so that many are one chunk on one thread.
+pub const ONE_CHUNK: usize = 32;
 /// As many chunks as an ordinary machine has cores, when there are enough windows.
 const CHUNKS: usize = 16;
 
@@ -35,6 +35,8 @@ pub struct Forward<'a, R: Real> {
     pub mode: Mode,
     /// The key of Monte Carlo dropout.
     pub key: Key,
+    /// The place of the first window among all that are forecast with this key; only dropout looks at it.
+    pub first_row: usize,
     /// The largest number of windows on one tape.
     pub max_chunk: usize,
 }
@@ -82,7 +84,7 @@ impl<R: Real> Forward<'_, R> {
     fn chunk(&self, windows: usize) -> usize {
         windows
             .div_ceil(CHUNKS)
-            .max(MIN_CHUNK)
+            .max(ONE_CHUNK)
             .min(self.max_chunk.max(1))
     }
 
@@ -106,7 +108,7 @@ impl<R: Real> Forward<'_, R> {
 impl<R: Real> Inference<R> {
     /// Forecasts in the units of the data, `[windows, h, Q]` (multivariate: `[windows, h, n, Q]`), written to `out`.
     ///
-    /// Call it inside [`nd_core::Threads::install`].
+    /// Call it inside [`nd_core::Threads::install`], unless there are at most [`ONE_CHUNK`] windows.
     ///
     /// # Panics
     /// `out` has not [`Forward::forecast_len`] values for each window.
@@ -123,7 +125,8 @@ impl<R: Real> Inference<R> {
             return;
         }
         let chunk = forward.chunk(windows.len());
-        let parallel = rayon::current_num_threads() > 1;
+        // A single chunk needs no pool, and outside of one rayon must not be asked: it would start its global pool.
+        let parallel = windows.len() > chunk && rayon::current_num_threads() > 1;
         threads::for_each_chunk(parallel, out, chunk * per_window, |i, out| {
             let rows = &windows[i * chunk..i * chunk + out.len() / per_window];
             self.with_slot(forward, |slot| {
@@ -190,7 +193,7 @@ fn run<R: Real>(
         options: forward.options,
         mode: forward.mode,
         key: forward.key,
-        first_row,
+        first_row: forward.first_row + first_row,
         parallel: false,
     });
     let raw = forward

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nd_amp::TrainStep;
 use nd_core::autograd::{Mode, Params};
 use nd_core::train_state::Best;
-use nd_core::{Batch, Buffer, Objective, RunOptions, Threads, TrainState, WindowSource};
+use nd_core::{Batch, Buffer, Objective, RunOptions, TrainState, WindowSource};
 use nd_data::WindowScaler;
 use nd_simd::SimdReal;
 
@@ -132,8 +132,8 @@ impl<R: SimdReal> Trainer<'_, R> {
                 layout: self.train.layout(),
             });
         }
-        let threads = Threads::new(self.options.threads)?;
-        threads.install(|| self.run_steps(params, state, progress, checkpoints))
+        let run = || self.run_steps(params, state, progress, checkpoints);
+        nd_parallel::install(self.options.threads, run)?
     }
 
     fn run_steps(
@@ -266,6 +266,7 @@ impl<R: SimdReal> Trainer<'_, R> {
             options: self.options,
             mode: Mode::Infer,
             key: nd_core::rng::Key::default(),
+            first_row: 0,
             max_chunk: self.config.inference_windows_batch_size,
         };
         inference.evaluate(&forward, windows)
