@@ -4,6 +4,7 @@ use nd_models::zoo::ZOO;
 
 const README: &str = include_str!("../../README.md");
 const PERFORMANCE: &str = include_str!("../../docs/performance.md");
+const SCALING: &str = include_str!("../../docs/scaling.md");
 
 #[test]
 fn the_readme_lists_every_model_and_no_other() {
@@ -23,4 +24,19 @@ fn the_readme_lists_every_model_and_no_other() {
 fn the_schema_of_the_report_is_described() {
     let version = nd_bench::report::SCHEMA_VERSION;
     assert!(PERFORMANCE.contains(&format!("| `schema_version` | {version};")));
+}
+
+#[test]
+fn the_tables_of_many_machines_are_those_of_the_model() {
+    let tables = nd_bench::simulated::tables();
+    assert!(
+        SCALING.contains(&tables),
+        "docs/scaling.md differs from what `parallel simulate` prints:\n{tables}"
+    );
+    let titles = SCALING.lines().filter(|line| line.starts_with("### "));
+    assert!(
+        titles
+            .map(|title| title.starts_with("### Simulated: "))
+            .all(|is| is)
+    );
 }

@@ -18,10 +18,10 @@
 //! forecaster.config_mut().train.max_steps = 30;
 //! let config = ParallelConfig::default();
 //!
-//! let param_grid = ParamGrid::new().axis("learning_rate", [1e-1, 1e-3]);
+//! let param_grid = ParamGrid::new().axis("learning_rate", [1e-5, 1e-1]);
 //! let search = parallel_grid_search(&forecaster, &panel, &param_grid, &config)?;
 //! let best = search.best().expect("a point that could be trained");
-//! assert_eq!(best.params.to_string(), "learning_rate = 0.001");
+//! assert_eq!(best.params.to_string(), "learning_rate = 0.1");
 //!
 //! let fitted = forecaster.fit(&panel)?;
 //! let data = vec![panel.series_y(0).to_vec(), panel.series_y(0)[..60].to_vec()];

@@ -1,0 +1,241 @@
+//! The same work on one thread and on several, in turns.
+//!
+//! Before it is timed, the work is done once for each number of threads and the results are compared to the bit. Two rows
+//! say what the machine itself gives: multiply-adds that touch no memory, and copies that are nothing else.
+
+use std::hint::black_box;
+
+use nd_core::{Buffer, RunOptions, SimdLevel, Threads, threads};
+use nd_parallel::{
+    EnsembleAggregation, Folds, Parallel, ParamGrid, parallel_batch_inference,
+    parallel_cross_validation, parallel_ensemble_predict,
+};
+
+use super::{config, digest, fitted, forecaster, histories, panel};
+use crate::limits;
+use crate::turns::{Effort, Turns};
+use crate::workloads::training::TrainingWorkload;
+
+/// The names of all cases, in the order of the table.
+pub const CASES: [&str; 12] = [
+    "limit: multiply-adds",
+    "limit: copy of 64 MiB",
+    "inference PatchTST, 512 samples",
+    "inference NHITS, 4096 samples",
+    "inference LSTM, 512 samples",
+    "inference DLinear, 65536 samples",
+    "cross-validation NHITS, 4 folds",
+    "cross-validation PatchTST, 4 folds",
+    "grid search PatchTST, 4 points",
+    "ensemble of 4 PatchTST, 256 samples",
+    "training step NHITS, 1024 windows",
+    "training step PatchTST, 1024 windows",
+];
+
+/// Work that is done on a number of threads, as a digest of its result.
+type Work<'a> = dyn FnMut(usize) -> Result<u64, String> + 'a;
+
+/// The times of a case for each number of threads.
+pub struct Row {
+    /// The case.
+    pub name: &'static str,
+    /// Its turns, in the order of the numbers of threads.
+    pub turns: Turns,
+}
+
+/// Measures the cases whose name contains `filter` on each of these numbers of threads; `visit` sees each as soon as it is there.
+///
+/// # Errors
+/// A result that differs, or work that fails.
+pub fn measure(
+    filter: &str,
+    counts: &[usize],
+    effort: Effort,
+    mut visit: impl FnMut(Row),
+) -> Result<(), String> {
+    for name in CASES.into_iter().filter(|name| name.contains(filter)) {
+        with_case(name, counts, &mut |work| {
+            let turns = take(name, counts, effort, work)?;
+            visit(Row { name, turns });
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+fn take(
+    name: &str,
+    counts: &[usize],
+    effort: Effort,
+    work: &mut Work<'_>,
+) -> Result<Turns, String> {
+    let first = work(counts[0])?;
+    for &threads in &counts[1..] {
+        let found = work(threads)?;
+        if found != first {
+            return Err(format!(
+                "{name}: the result on {threads} threads is not that on {}",
+                counts[0]
+            ));
+        }
+    }
+    let mut failed = None;
+    let turns = Turns::take(counts.len(), effort, |i| {
+        if let Err(error) = black_box(work(counts[i])) {
+            failed = Some(error);
+        }
+    });
+    failed.map_or(Ok(turns), Err)
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+/// Makes the data of a case and hands its work to `run`.
+fn with_case(
+    name: &str,
+    counts: &[usize],
+    run: &mut dyn FnMut(&mut Work<'_>) -> Result<(), String>,
+) -> Result<(), String> {
+    match name.split([' ', ':', ',']).next() {
+        Some("limit") if name.contains("copy") => copies(run),
+        Some("limit") => chains(run),
+        Some("inference") => inference(name, run),
+        Some("cross-validation") => cross_validation(name, run),
+        Some("grid") => grid_search(run),
+        Some("ensemble") => ensemble(run),
+        _ => training(name, counts, run),
+    }
+}
+
+fn chains(run: &mut dyn FnMut(&mut Work<'_>) -> Result<(), String>) -> Result<(), String> {
+    run(&mut |threads| {
+        let pool = Threads::new(Some(threads)).map_err(text)?;
+        pool.install(|| {
+            threads::for_each_index(threads > 1, 512, |_| {
+                black_box(limits::multiply_adds(SimdLevel::best()));
+            });
+        });
+        Ok(0)
+    })
+}
+
+fn copies(run: &mut dyn FnMut(&mut Work<'_>) -> Result<(), String>) -> Result<(), String> {
+    const PIECE: usize = 1 << 16;
+    let from = Buffer::<f32>::zeroed(16 << 20);
+    let mut to = Buffer::<f32>::zeroed(16 << 20);
+    run(&mut |threads| {
+        let pool = Threads::new(Some(threads)).map_err(text)?;
+        pool.install(|| {
+            threads::for_each_chunk(threads > 1, &mut to, PIECE, |i, to| {
+                limits::copy(&from[i * PIECE..(i + 1) * PIECE], to);
+            });
+        });
+        Ok(0)
+    })
+}
+
+fn inference(
+    name: &str,
+    run: &mut dyn FnMut(&mut Work<'_>) -> Result<(), String>,
+) -> Result<(), String> {
+    let word = |i: usize| name.split([' ', ',']).filter(|w| !w.is_empty()).nth(i);
+    let model = fitted(word(1).unwrap_or(""))?;
+    let count: usize = word(2).unwrap_or("").parse().map_err(text)?;
+    let data = histories(count)?;
+    // Large weights are read once for each chunk: more samples for each reading.
+    let chunk_size = if name.contains("NHITS") || name.contains("DLinear") {
+        256
+    } else {
+        32
+    };
+    run(&mut |threads| {
+        let config = config(threads, chunk_size);
+        let found: Vec<Vec<f32>> =
+            parallel_batch_inference(&model, &data, &config).map_err(text)?;
+        Ok(digest(found.iter().flatten()))
+    })
+}
+
+/// Scores as one number.
+fn scores(values: impl Iterator<Item = f64>) -> u64 {
+    values.fold(0, |sum, x| sum.wrapping_mul(31) ^ x.to_bits())
+}
+
+fn cross_validation(
+    name: &str,
+    run: &mut dyn FnMut(&mut Work<'_>) -> Result<(), String>,
+) -> Result<(), String> {
+    let model = if name.contains("NHITS") {
+        forecaster("NHITS", 3, 256)?
+    } else {
+        forecaster("PatchTST", 2, 128)?
+    };
+    let data = panel(1, 2000)?;
+    let folds = Folds::sliding(4, 1800).test_samples(super::HORIZON);
+    run(&mut |threads| {
+        let config = config(threads, 1);
+        let found = parallel_cross_validation(&model, &data, folds.clone(), &config);
+        Ok(scores(found.map_err(text)?.scores()))
+    })
+}
+
+fn grid_search(run: &mut dyn FnMut(&mut Work<'_>) -> Result<(), String>) -> Result<(), String> {
+    let model = forecaster("PatchTST", 2, 128)?;
+    let data = panel(1, 2000)?;
+    let grid = ParamGrid::new()
+        .axis("learning_rate", [1e-3, 1e-4])
+        .axis("dropout", [0.1, 0.2]);
+    run(&mut |threads| {
+        let found = Parallel::new(config(threads, 1))
+            .folds(Folds::sliding(1, 1800).test_samples(super::HORIZON))
+            .grid_search(&model, &data, &grid)
+            .map_err(text)?;
+        if found.ranking.len() != 4 {
+            return Err(format!("{} of 4 points were ranked", found.ranking.len()));
+        }
+        Ok(scores(found.ranking.iter().map(|point| point.score)))
+    })
+}
+
+fn ensemble(run: &mut dyn FnMut(&mut Work<'_>) -> Result<(), String>) -> Result<(), String> {
+    let models = (0..4)
+        .map(|_| fitted("PatchTST"))
+        .collect::<Result<Vec<_>, _>>()?;
+    let data = histories(256)?;
+    run(&mut |threads| {
+        let config = config(threads, 32);
+        let found: Vec<Vec<f32>> =
+            parallel_ensemble_predict(&models, &data, EnsembleAggregation::Median, &config)
+                .map_err(text)?;
+        Ok(digest(found.iter().flatten()))
+    })
+}
+
+fn training(
+    name: &str,
+    counts: &[usize],
+    run: &mut dyn FnMut(&mut Work<'_>) -> Result<(), String>,
+) -> Result<(), String> {
+    let model = name.split([' ', ',']).nth(2).unwrap_or("");
+    let prepared = TrainingWorkload::find(model)?.prepare()?;
+    let source = prepared.source()?;
+    let mut trainers = counts
+        .iter()
+        .map(|&threads| {
+            let options = RunOptions {
+                threads: Some(threads),
+                ..RunOptions::default()
+            };
+            Ok((threads, prepared.trainer(&source, options)?))
+        })
+        .collect::<Result<Vec<_>, String>>()?;
+    // Only the first step of each number of threads starts from the same weights; it is the one that is compared.
+    run(&mut |threads| {
+        let found = trainers.iter_mut().find(|(count, _)| *count == threads);
+        let (_, trainer) = found.ok_or("a number of threads that was not prepared")?;
+        let taken = trainer.step(prepared.workload.windows)?;
+        Ok(taken.report.loss.to_bits())
+    })
+}
