@@ -108,8 +108,11 @@ pub fn fits(fits: u32, seconds: f64, data: f64, nodes: u32, link: Link) -> f64 {
     f64::from(fits.div_ceil(nodes)) * (seconds + 2.0 * link.latency) + broadcast
 }
 
+/// A column: its head, and its text for a number of machines.
+type Cell<'a> = (String, Box<dyn Fn(u32) -> String + 'a>);
+
 /// A table with a row for each number of machines, a column for each case.
-fn table(title: &str, head: &str, cases: &[(String, Box<dyn Fn(u32) -> String + '_>)]) -> String {
+fn table(title: &str, head: &str, cases: &[Cell<'_>]) -> String {
     let mut text = format!("### Simulated: {title}\n\n| {head} |");
     for (name, _) in cases {
         let _ = write!(text, " {name} |");
@@ -124,8 +127,6 @@ fn table(title: &str, head: &str, cases: &[(String, Box<dyn Fn(u32) -> String + 
     }
     text
 }
-
-type Cell<'a> = (String, Box<dyn Fn(u32) -> String + 'a>);
 
 /// Every table of docs/scaling.md, as it stands there.
 #[must_use]

@@ -6,7 +6,8 @@
 //! and the number of threads at work is the budget, never its product with another. Called from within a pool, the threads
 //! of that pool are the budget. A panic is caught at the task.
 //!
-//! Known weakness: lanes do not lend threads to each other; the last tasks of a call run with the threads of their lane.
+//! Known weakness: lanes do not lend threads to each other; the last tasks of a call run with the threads of their lane. Two calls
+//! made at the same time from one pool (inside rayon's own parallel iterators) each take its threads for theirs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
