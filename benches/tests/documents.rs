@@ -33,10 +33,6 @@ fn the_tables_of_many_machines_are_those_of_the_model() {
         SCALING.contains(&tables),
         "docs/scaling.md differs from what `parallel simulate` prints:\n{tables}"
     );
-    let titles = SCALING.lines().filter(|line| line.starts_with("### "));
-    assert!(
-        titles
-            .map(|title| title.starts_with("### Simulated: "))
-            .all(|is| is)
-    );
+    let mut titles = SCALING.lines().filter(|line| line.starts_with("### "));
+    assert!(titles.all(|title| title.starts_with("### Simulated: ")));
 }
