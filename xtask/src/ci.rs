@@ -3,8 +3,11 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
+use crate::flags::CiRequest;
+use crate::instructions::instructions;
 use crate::neon;
 use crate::run::{cargo, run};
+use crate::standalone::standalone;
 use crate::tidy;
 
 /// Formats every crate, or only says what is not formatted.
@@ -70,17 +73,23 @@ fn test() -> Result<(), String> {
 /// A check: its name and what it does.
 type Check = (&'static str, fn() -> Result<(), String>);
 
-/// Every check, then the tests. All of them run, whatever the earlier ones said. The tests on aarch64, which need tools
-/// that not every machine has, only where they are asked for.
-pub(crate) fn ci(neon: bool) -> ExitCode {
+/// Every check, then the tests. All of them run, whatever the earlier ones said. What needs tools or minutes that not every
+/// machine has, only where it is asked for.
+pub(crate) fn ci(request: CiRequest) -> ExitCode {
     let mut checks: Vec<Check> = vec![
         ("fmt", || fmt(true)),
         ("tidy", tidy::tidy),
         ("lint", lint),
         ("doc", doc),
     ];
-    if neon {
+    if request.neon {
         checks.push(("test-neon --short", neon::check));
+    }
+    if request.instructions {
+        checks.push(("instructions", || instructions(false)));
+    }
+    if request.standalone {
+        checks.push(("standalone", standalone));
     }
     let mut failed = Vec::new();
     for (name, check) in checks {

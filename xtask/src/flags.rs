@@ -26,10 +26,14 @@ pub(crate) enum Command {
     /// The house rules.
     Tidy,
     /// Every check and the tests.
-    Ci {
-        /// The tests on aarch64 among them.
-        neon: bool,
+    Ci(CiRequest),
+    /// Counts of instructions beside those of the repository.
+    Instructions {
+        /// Replace those of the repository.
+        update: bool,
     },
+    /// Each crate alone, outside the workspace.
+    Standalone,
     /// The kernels' tests on aarch64.
     TestNeon {
         /// Only the tests that are worth most.
@@ -48,6 +52,17 @@ pub(crate) enum Command {
     Doc,
 }
 
+/// Checks of `ci` that need tools or minutes that not every machine has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CiRequest {
+    /// The tests on aarch64.
+    pub(crate) neon: bool,
+    /// The counts of instructions.
+    pub(crate) instructions: bool,
+    /// Each crate alone.
+    pub(crate) standalone: bool,
+}
+
 /// The commands, as topics of help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Topic {
@@ -56,6 +71,8 @@ pub(crate) enum Topic {
     Doctor,
     Tidy,
     Ci,
+    Instructions,
+    Standalone,
     TestNeon,
     Accuracy,
     Fmt,
@@ -64,19 +81,21 @@ pub(crate) enum Topic {
 }
 
 impl Topic {
-    /// The one option of a command without a parser of its own.
-    fn switch(self) -> Option<&'static str> {
+    /// The options of a command without a parser of its own.
+    fn switches(self) -> &'static [&'static str] {
         match self {
-            Self::Fmt => Some("check"),
-            Self::Ci => Some("neon"),
-            Self::TestNeon => Some("short"),
+            Self::Fmt => &["check"],
+            Self::Ci => &["neon", "instructions", "standalone"],
+            Self::Instructions => &["update"],
+            Self::TestNeon => &["short"],
             Self::Bench
             | Self::Profile
             | Self::Doctor
             | Self::Tidy
+            | Self::Standalone
             | Self::Accuracy
             | Self::Lint
-            | Self::Doc => None,
+            | Self::Doc => &[],
         }
     }
 }
@@ -106,7 +125,17 @@ const COMMANDS: &[(&str, Topic, &str)] = &[
     (
         "ci",
         Topic::Ci,
-        "every check of a change: fmt, tidy, lint, doc, then the tests; --neon adds test-neon --short",
+        "every check of a change: fmt, tidy, lint, doc, then the tests; --neon, --instructions and --standalone add those",
+    ),
+    (
+        "instructions",
+        Topic::Instructions,
+        "count the instructions of kernels and training steps: 3 % above the record fails; --update replaces it",
+    ),
+    (
+        "standalone",
+        Topic::Standalone,
+        "package each crate and run its README outside the workspace",
     ),
     (
         "test-neon",
@@ -209,29 +238,43 @@ fn describe(argument: &lexopt::Arg<'_>) -> String {
 
 /// The commands without options of their own.
 fn plain(parser: &mut lexopt::Parser, topic: Topic) -> Result<Command, String> {
-    let switch = topic.switch();
-    let mut given = false;
+    let known = topic.switches();
+    let mut given = Vec::new();
     while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
         match argument {
             Long("help") | Short('h') => return Ok(Command::Help(Some(topic))),
-            Long(name) if Some(name) == switch => given = true,
+            Long(name) if known.contains(&name) => given.push(name.to_owned()),
             other => {
-                let known = switch.map_or("--help".to_owned(), |name| format!("--{name}, --help"));
+                let known = known.iter().map(|name| format!("--{name}, "));
                 return Err(format!(
-                    "unknown option {}; this command knows: {known}",
-                    describe(&other)
+                    "unknown option {}; this command knows: {}--help",
+                    describe(&other),
+                    known.collect::<String>()
                 ));
             }
         }
     }
+    let has = |name: &str| given.iter().any(|given| given == name);
     Ok(match topic {
         Topic::Bench | Topic::Profile => unreachable!("it has a parser of its own"),
         Topic::Doctor => Command::Doctor,
         Topic::Tidy => Command::Tidy,
-        Topic::Ci => Command::Ci { neon: given },
-        Topic::TestNeon => Command::TestNeon { short: given },
+        Topic::Ci => Command::Ci(CiRequest {
+            neon: has("neon"),
+            instructions: has("instructions"),
+            standalone: has("standalone"),
+        }),
+        Topic::Instructions => Command::Instructions {
+            update: has("update"),
+        },
+        Topic::Standalone => Command::Standalone,
+        Topic::TestNeon => Command::TestNeon {
+            short: has("short"),
+        },
         Topic::Accuracy => Command::Accuracy,
-        Topic::Fmt => Command::Fmt { check: given },
+        Topic::Fmt => Command::Fmt {
+            check: has("check"),
+        },
         Topic::Lint => Command::Lint,
         Topic::Doc => Command::Doc,
     })
@@ -298,8 +341,19 @@ mod tests {
         assert_eq!(parse_words("--version"), Ok(Command::Version));
         assert_eq!(parse_words("-V"), Ok(Command::Version));
         assert_eq!(parse_words("tidy"), Ok(Command::Tidy));
-        assert_eq!(parse_words("ci"), Ok(Command::Ci { neon: false }));
-        assert_eq!(parse_words("ci --neon"), Ok(Command::Ci { neon: true }));
+        assert_eq!(parse_words("ci"), Ok(Command::Ci(CiRequest::default())));
+        let all = CiRequest {
+            neon: true,
+            instructions: true,
+            standalone: true,
+        };
+        let line = "ci --neon --instructions --standalone";
+        assert_eq!(parse_words(line), Ok(Command::Ci(all)));
+        assert_eq!(
+            parse_words("instructions --update"),
+            Ok(Command::Instructions { update: true })
+        );
+        assert_eq!(parse_words("standalone"), Ok(Command::Standalone));
         assert_eq!(
             parse_words("test-neon --short"),
             Ok(Command::TestNeon { short: true })

@@ -10,9 +10,11 @@ mod bench;
 mod ci;
 mod doctor;
 mod flags;
+mod instructions;
 mod neon;
 mod profile;
 mod run;
+mod standalone;
 mod tidy;
 mod tools;
 
@@ -46,7 +48,9 @@ fn main() -> ExitCode {
         Command::Profile(request) => return profile::profile(&request),
         Command::Doctor => doctor::doctor(),
         Command::Tidy => tidy::tidy(),
-        Command::Ci { neon } => return ci::ci(neon),
+        Command::Ci(request) => return ci::ci(request),
+        Command::Instructions { update } => instructions::instructions(update),
+        Command::Standalone => standalone::standalone(),
         Command::TestNeon { short } => return neon::command(short),
         Command::Accuracy => ci::accuracy(),
         Command::Fmt { check } => ci::fmt(check),

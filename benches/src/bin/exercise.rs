@@ -1,7 +1,7 @@
 //! Runs one piece of work, for `cargo xtask profile` and `cargo xtask instructions` to watch.
 //!
 //! ```text
-//! exercise NAME [--repeats N | --seconds S] [--warmup N] [--threads N] [--light]
+//! exercise NAME [--repeats N | --seconds S] [--warmup N] [--threads N] [--light | --divisor N]
 //! exercise --list
 //! ```
 //!
@@ -53,6 +53,7 @@ fn parse() -> Result<Arguments, String> {
                 match name.as_str() {
                     "repeats" => found.repeats = value.parse().map_err(text)?,
                     "seconds" => found.seconds = Some(value.parse().map_err(text)?),
+                    "divisor" => found.choices.divisor = value.parse().map_err(text)?,
                     "warmup" => found.warmup = value.parse().map_err(text)?,
                     "threads" => {
                         found.choices.options.threads = Some(value.parse().map_err(text)?);

@@ -55,3 +55,6 @@ pub use op::AttentionExt;
 pub use options::AttentionOptions;
 pub use shape::{AttentionShape, GROUP, ScoreLayout};
 pub use standard::{ForwardOutputs, GradMut, StandardAttention, Tokens, ValueGradients};
+
+/// The array types that functions here take and return.
+pub use ndarray;

@@ -19,3 +19,6 @@ pub use forecast::{Forecast, SeriesForecast};
 pub use forecaster::{FitHooks, Fitted, Forecaster, ForecasterConfig};
 pub use nn::ModelDims;
 pub use zoo::{ModelConfig, ZOO, ZooEntry};
+
+/// The crate of the panels that are trained on and forecast.
+pub use nd_data;

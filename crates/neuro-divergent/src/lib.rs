@@ -1,7 +1,8 @@
 //! Neural time-series forecasting on ordinary CPUs.
 //!
-//! This crate is the way in: [`prelude`] has what a program needs that reads series, fits a model and forecasts, and
-//! each crate of the workspace is here under a short name.
+//! This crate is the way in: [`prelude`] has what a program needs that reads series, fits a model and forecasts,
+//! [`optimizations`] has the kernels and training machinery by what they speed up, and each crate of the workspace is here under
+//! a short name.
 //!
 //! ```
 //! use neuro_divergent::prelude::*;
@@ -19,6 +20,7 @@
 
 #[cfg(doctest)]
 mod documents;
+pub mod optimizations;
 
 pub use nd_amp as amp;
 pub use nd_attention as attention;

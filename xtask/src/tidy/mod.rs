@@ -6,12 +6,14 @@
 //! Known weakness: Rust is read line by line behind a mask of comments and strings, not parsed; what a macro writes is
 //! not seen.
 
+mod commands;
 mod constants;
 mod dependencies;
 mod links;
 mod references;
 mod rust;
 mod source;
+mod suites;
 mod text;
 mod tree;
 
@@ -66,6 +68,7 @@ const RULES: &[Rule] = &[
     links::links,
     references::references,
     constants::constants,
+    suites::suites,
 ];
 
 /// Checks every rule and prints what is broken.
@@ -73,6 +76,7 @@ pub(crate) fn tidy() -> Result<(), String> {
     let tree = Tree::of_workspace()?;
     let mut findings: Vec<_> = RULES.iter().flat_map(|rule| rule(&tree)).collect();
     findings.extend(dependencies::dependencies(&tree)?);
+    findings.extend(commands::commands(&tree)?);
     findings.sort();
     for place in findings.chunk_by(|a, b| a.path == b.path && a.message == b.message) {
         for finding in place.iter().take(SHOWN) {
@@ -91,7 +95,7 @@ pub(crate) fn tidy() -> Result<(), String> {
             println!(
                 "tidy: {} files, {} rules, nothing to do",
                 tree.files.len(),
-                RULES.len() + 1
+                RULES.len() + 2
             );
             Ok(())
         }

@@ -1,0 +1,290 @@
+//! `cargo xtask instructions`: how many instructions kernels and training steps take, compared with the counts in the repository.
+//!
+//! In its simple form: run the program `exercise` under callgrind, read how many instructions it took, and complain about more than
+//! 3 % above the record. Time depends on whoever else uses a machine; instructions hardly do, so a loss of a few per cent shows in a
+//! single run on any machine.
+//!
+//! What is counted is exactly one repetition: each exercise runs twice, with one and with two repetitions after a first one, and the
+//! difference counts. Preparation, first touches and the end of the program are in both.
+//!
+//! What differs between machines, and why it does not matter: the compiler is pinned; valgrind answers `cpuid` itself, the same on every
+//! processor with AVX2, and knows no AVX-512, so kernels and the C library choose their AVX2 versions everywhere; one thread
+//! works, so nobody waits. What remains is the C library's own code.
+//! Known weakness: an instruction is not a cycle. Code that misses caches more often with as many instructions is for `bench`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use crate::run::{cargo, output, root, run, target_folder};
+use crate::tools::VALGRIND;
+
+/// Where the counts are kept.
+const RECORD: &str = "benches/record/instructions.json";
+/// What may be added to a recorded count, as a share of it.
+const TOLERANCE: f64 = 0.03;
+/// The level that is counted.
+const LEVEL: &str = "avx2";
+/// A training step has one window in so many, so that a simulated one takes a second.
+const DIVISOR: &str = "32";
+
+/// What is counted: a dozen kernels, and a training step of three models.
+const WATCHED: [&str; 16] = [
+    "gemm 128 x 128 x 128",
+    "gemm 7 x 512 x 512",
+    "gemm 32 x 96 x 512",
+    "gemv 512 x 512",
+    "gemm bf16 32 x 512 x 512",
+    "Gelu 65536",
+    "Gelu backward 65536",
+    "softmax 1024 x 64",
+    "layer norm 1024 x 64",
+    "Adam 65536",
+    "mae and gradient 65536",
+    "LSTM forward and backward T 24, B 4, H 64",
+    "attention forward and backward",
+    "NHITS",
+    "LSTM",
+    "PatchTST",
+];
+
+/// The counts, and what they belong to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Record {
+    /// The compiler, as it names itself.
+    rustc: String,
+    /// The instruction set.
+    level: String,
+    /// Instructions of one repetition.
+    instructions: BTreeMap<String, u64>,
+}
+
+/// Counts, and compares with the record or replaces it.
+pub(crate) fn instructions(update: bool) -> Result<(), String> {
+    if !cfg!(target_arch = "x86_64") {
+        println!("instructions are counted on x86-64 alone: the record is of its AVX2 code");
+        return Ok(());
+    }
+    if VALGRIND.find().is_none() {
+        return Err(VALGRIND.missing());
+    }
+    let start = Instant::now();
+    run(&mut cargo(&[
+        "build",
+        "--locked",
+        "--release",
+        "--quiet",
+        "--package",
+        "nd-bench",
+        "--bin",
+        "exercise",
+    ]))?;
+    let found = Record {
+        rustc: output(Command::new("rustc").current_dir(root()).arg("--version"))?
+            .trim()
+            .to_owned(),
+        level: LEVEL.to_owned(),
+        instructions: count_all(&target_folder().join("release").join("exercise"))?,
+    };
+    let seconds = start.elapsed().as_secs_f64();
+    let file = root().join(RECORD);
+    if update {
+        return write(&file, &found);
+    }
+    let text = std::fs::read_to_string(&file).map_err(|error| {
+        format!("{RECORD} cannot be read: {error}; `cargo xtask instructions --update` writes it")
+    })?;
+    let record: Record = serde_json::from_str(&text)
+        .map_err(|error| format!("{RECORD} cannot be understood: {error}"))?;
+    let (table, failures) = compare(&record, &found);
+    print!("{table}");
+    println!("instructions of one repetition, {LEVEL}, counted in {seconds:.0} s");
+    if failures.is_empty() {
+        Ok(())
+    } else {
+        Err(format!(
+            "{}; where that is meant, `cargo xtask instructions --update` writes the new counts",
+            failures.join("; ")
+        ))
+    }
+}
+
+fn write(file: &Path, found: &Record) -> Result<(), String> {
+    let text = serde_json::to_string_pretty(found)
+        .map_err(|error| format!("the counts cannot be written as JSON: {error}"))?;
+    std::fs::write(file, text + "\n")
+        .map_err(|error| format!("{RECORD} cannot be written: {error}"))?;
+    println!("Written: {RECORD}");
+    Ok(())
+}
+
+/// Counts everything, as many at a time as there are cores.
+fn count_all(exercise: &Path) -> Result<BTreeMap<String, u64>, String> {
+    let queue = Mutex::new(WATCHED.iter().rev().copied().collect::<Vec<_>>());
+    let found = Mutex::new(Ok(BTreeMap::new()));
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let worker = || {
+        loop {
+            let next = queue.lock().ok().and_then(|mut queue| queue.pop());
+            let Some(name) = next else { return };
+            let count = count(exercise, name);
+            let Ok(mut found) = found.lock() else { return };
+            match (count, &mut *found) {
+                (Ok(count), Ok(counts)) => {
+                    counts.insert(name.to_owned(), count);
+                }
+                (Err(message), Ok(_)) => *found = Err(message),
+                (_, Err(_)) => {}
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..cores.min(WATCHED.len()) {
+            scope.spawn(worker);
+        }
+    });
+    found
+        .into_inner()
+        .unwrap_or_else(|_| Err("a counting thread panicked".to_owned()))
+}
+
+/// Instructions of one repetition.
+fn count(exercise: &Path, name: &str) -> Result<u64, String> {
+    let [one, two] = ["1", "2"].map(|repeats| total(exercise, name, repeats));
+    let (one, two) = (one?, two?);
+    two.checked_sub(one)
+        .filter(|&count| count > 0)
+        .ok_or_else(|| {
+            format!("{name}: two repetitions took {two} instructions and one {one}: that cannot be")
+        })
+}
+
+/// Instructions of a whole run.
+fn total(exercise: &Path, name: &str, repeats: &str) -> Result<u64, String> {
+    let ran = Command::new(VALGRIND.program)
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(exercise)
+        .args([
+            name,
+            "--threads",
+            "1",
+            "--divisor",
+            DIVISOR,
+            "--warmup",
+            "1",
+            "--repeats",
+            repeats,
+        ])
+        .env("ND_SIMD", LEVEL)
+        .stdout(Stdio::null())
+        .output()
+        .map_err(|error| format!("valgrind could not be started: {error}"))?;
+    let said = String::from_utf8_lossy(&ran.stderr);
+    match collected(&said) {
+        Some(count) if ran.status.success() => Ok(count),
+        _ => {
+            let last = said.lines().next_back().unwrap_or_default();
+            Err(format!(
+                "{name}: valgrind ended with {}: {last}",
+                ran.status
+            ))
+        }
+    }
+}
+
+/// The number behind `Collected :`.
+fn collected(said: &str) -> Option<u64> {
+    let line = said.lines().find(|line| line.contains("Collected :"))?;
+    line.rsplit(':').next()?.trim().parse().ok()
+}
+
+/// A table of all counts beside their record, and a sentence about each that fails.
+fn compare(record: &Record, found: &Record) -> (String, Vec<String>) {
+    let mut failures = Vec::new();
+    if record.rustc != found.rustc || record.level != found.level {
+        failures.push(format!(
+            "the record is of {} at {}, this is {} at {}",
+            record.rustc, record.level, found.rustc, found.level
+        ));
+    }
+    let mut table = String::new();
+    for (name, &count) in &found.instructions {
+        let Some(&before) = record.instructions.get(name) else {
+            failures.push(format!("{name} has no record"));
+            continue;
+        };
+        let change = count as f64 / before as f64 - 1.0;
+        let verdict = if change > TOLERANCE {
+            failures.push(format!(
+                "{name} takes {:.1} % more instructions than recorded ({count}, not {before})",
+                change * 100.0
+            ));
+            "  more than 3 % above the record"
+        } else if change < -TOLERANCE {
+            "  better: --update keeps it"
+        } else {
+            ""
+        };
+        table += &format!(
+            "{name:<44} {count:>12} {:>+7.2} %{verdict}\n",
+            change * 100.0
+        );
+    }
+    for name in record.instructions.keys() {
+        if !found.instructions.contains_key(name) {
+            failures.push(format!("{name} is recorded but no longer counted"));
+        }
+    }
+    (table, failures)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(counts: &[(&str, u64)]) -> Record {
+        Record {
+            rustc: "rustc 1".to_owned(),
+            level: LEVEL.to_owned(),
+            instructions: counts
+                .iter()
+                .map(|&(name, n)| (name.to_owned(), n))
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn three_per_cent_more_fail_and_less_does_not() {
+        let before = record(&[("a", 1000), ("b", 1000), ("c", 1000)]);
+        let (table, failures) = compare(&before, &record(&[("a", 1030), ("b", 1031), ("c", 500)]));
+        assert_eq!(failures.len(), 1, "{failures:?}");
+        assert!(
+            failures[0].starts_with("b takes 3.1 % more"),
+            "{failures:?}"
+        );
+        assert!(table.contains("better") && table.lines().count() == 3);
+    }
+
+    #[test]
+    fn what_was_not_recorded_or_recorded_otherwise_fails() {
+        let (_, failures) = compare(&record(&[("a", 1)]), &record(&[("b", 1)]));
+        assert_eq!(failures.len(), 2, "{failures:?}");
+        let mut other = record(&[("a", 1)]);
+        other.rustc = "rustc 2".to_owned();
+        let (_, failures) = compare(&record(&[("a", 1)]), &other);
+        assert!(failures[0].contains("rustc 2"), "{failures:?}");
+    }
+
+    #[test]
+    fn the_count_is_read() {
+        assert_eq!(
+            collected("==1== Events    : Ir\n==1== Collected : 1188274\n"),
+            Some(1_188_274)
+        );
+        assert_eq!(collected("==1== nothing\n"), None);
+    }
+}
