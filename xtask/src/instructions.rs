@@ -287,4 +287,14 @@ mod tests {
         );
         assert_eq!(collected("==1== nothing\n"), None);
     }
+
+    #[test]
+    fn the_record_has_what_is_watched() {
+        let text = std::fs::read_to_string(root().join(RECORD)).unwrap();
+        let record: Record = serde_json::from_str(&text).unwrap();
+        let mut watched = WATCHED.map(str::to_owned);
+        watched.sort();
+        assert!(record.instructions.keys().eq(watched.iter()));
+        assert_eq!(record.level, LEVEL);
+    }
 }
