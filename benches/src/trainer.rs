@@ -7,9 +7,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use nd_amp::{StepReport, TrainStep};
+use nd_amp::{MixedPrecisionConfig, Outcome, StepReport, TrainStep};
 use nd_core::autograd::Params;
-use nd_core::{Batch, Objective, RunOptions, Threads, TrainState, WindowSource};
+use nd_core::train_state::LossScaleState;
+use nd_core::{Batch, Objective, Precision, RunOptions, Threads, TrainState, WindowSource};
 use nd_data::PanelWindows;
 use nd_models::train::TrainConfig;
 use nd_models::train::gather::gather;
@@ -121,8 +122,22 @@ impl<'a> Trainer<'a> {
             gather(work.source, drawn, batch, parallel);
             let gathered = Instant::now();
             let lr = learning_rate(work.train, state.step);
-            let report = step.run(work.objective, params, state, batch, *options, lr);
-            let report = report.map_err(|error| error.to_string())?;
+            let report = if options.precision == Precision::F32 {
+                let report = step.run(work.objective, params, state, batch, *options, lr);
+                report.map_err(|error| error.to_string())?
+            } else {
+                let mixed = MixedPrecisionConfig::default();
+                if state.loss_scale == LossScaleState::default() {
+                    state.loss_scale = mixed.initial_state();
+                }
+                let objective = work.objective;
+                let outcome =
+                    step.run_scaled(objective, params, state, batch, *options, lr, &mixed);
+                match outcome.map_err(|error| error.to_string())? {
+                    Outcome::Taken(report) => report,
+                    Outcome::Skipped { .. } => return Err("the step overflowed".to_owned()),
+                }
+            };
             Ok(Taken {
                 sample: (sampled - start).as_secs_f64(),
                 gather: (gathered - sampled).as_secs_f64(),

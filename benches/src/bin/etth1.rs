@@ -3,10 +3,14 @@
 //! `mae30` one for each seed, and at the end one for each model with the mean over its seeds.
 //!
 //! ```text
-//! etth1 step MODEL [--steps N] [--warmup N] [--threads N] [--simd LEVEL] [--data FILE]
-//! etth1 phases MODEL [--steps N] [--threads N] [--simd LEVEL] [--data FILE]
-//! etth1 mae30 [MODEL ...] [--steps N] [--seeds N] [--threads N] [--data FILE]
+//! etth1 step MODEL [--steps N] [--warmup N]
+//! etth1 phases MODEL [--steps N]
+//! etth1 mae30 [MODEL ...] [--steps N] [--seeds N] [--first-seed N]
+//! etth1 precision [MODEL ...] [--steps N] [--seeds N] [--first-seed N]
 //! ```
+//!
+//! `precision` trains each model in f32, bf16 and f16 from the same seeds and prints the ratios of their errors. All commands take
+//! `--horizon N`, `--precision f32|bf16|f16|auto`, `--threads N`, `--simd LEVEL` and `--data FILE`.
 
 #![forbid(unsafe_code)]
 
@@ -17,16 +21,16 @@ use std::time::Duration;
 use nd_bench::machine::{Machine, load_average, peak_memory_mib};
 use nd_bench::phases;
 use nd_bench::statistics::Measure;
-use nd_core::{RunOptions, SimdLevel};
+use nd_core::{Precision, RunOptions, SimdLevel};
 use nd_data::Panel;
 use nd_data::csv::{CsvOptions, read_csv};
 use nd_models::train::{Control, Progress};
 use nd_models::{FitHooks, Forecaster, ModelDims, ZOO};
 use serde_json::json;
 
-const HORIZON: usize = 24;
 const INPUT_SIZE: usize = 96;
-const HELD_OUT: usize = 720;
+/// Forecasts of each series, one behind the other, at the end of the data.
+const WINDOWS: usize = 30;
 
 /// Steps after which the peer's error was recorded, model by model.
 const STEPS: [(&str, u64); 7] = [
@@ -39,12 +43,15 @@ const STEPS: [(&str, u64); 7] = [
     ("PatchTST", 23),
 ];
 
+#[derive(Clone)]
 struct Arguments {
     command: String,
     models: Vec<String>,
     steps: Option<u64>,
     warmup: u64,
     seeds: u64,
+    first_seed: u64,
+    horizon: usize,
     options: RunOptions,
     data: PathBuf,
 }
@@ -58,6 +65,8 @@ fn parse() -> Result<Arguments, String> {
         steps: None,
         warmup: 5,
         seeds: 1,
+        first_seed: 1,
+        horizon: 24,
         options: RunOptions::default(),
         data: PathBuf::from("../shared/data/ETTh1.csv"),
     };
@@ -75,6 +84,12 @@ fn parse() -> Result<Arguments, String> {
                     "steps" => found.steps = Some(value.parse().map_err(text)?),
                     "warmup" => found.warmup = value.parse().map_err(text)?,
                     "seeds" => found.seeds = value.parse().map_err(text)?,
+                    "first-seed" => found.first_seed = value.parse().map_err(text)?,
+                    "horizon" => found.horizon = value.parse().map_err(text)?,
+                    "precision" => {
+                        let precision = value.parse::<Precision>();
+                        found.options.precision = precision.map_err(|error| error.to_string())?;
+                    }
                     "threads" => found.options.threads = Some(value.parse().map_err(text)?),
                     "simd" => {
                         let level = value.parse::<SimdLevel>().map_err(text)?;
@@ -112,21 +127,23 @@ fn run(arguments: &Arguments) -> Result<(), String> {
             .iter()
             .try_for_each(|model| step(arguments, model, &panel)),
         "mae30" => mae30(arguments, &panel),
+        "precision" => precision(arguments, &panel),
         "phases" => arguments.models.iter().try_for_each(|model| {
-            let dims = ModelDims::univariate(INPUT_SIZE, HORIZON);
+            let dims = ModelDims::univariate(INPUT_SIZE, arguments.horizon);
             let steps = arguments.steps.unwrap_or(50) as usize;
             let found = phases::measure(model, &panel, &dims, arguments.options, steps)?;
             println!("{}", json!(found));
             Ok(())
         }),
         other => Err(format!(
-            "there is no command {other:?}; use step, phases or mae30"
+            "there is no command {other:?}; use step, phases, mae30 or precision"
         )),
     }
 }
 
 fn forecaster(arguments: &Arguments, model: &str, steps: u64) -> Result<Forecaster, String> {
-    let forecaster = Forecaster::new(model, INPUT_SIZE, HORIZON).map_err(|e| e.to_string())?;
+    let forecaster =
+        Forecaster::new(model, INPUT_SIZE, arguments.horizon).map_err(|e| e.to_string())?;
     let mut forecaster = forecaster.with_options(arguments.options);
     forecaster.config_mut().train.max_steps = steps;
     Ok(forecaster)
@@ -146,7 +163,7 @@ fn step(arguments: &Arguments, model: &str, panel: &Panel<f32>) -> Result<(), St
         ..FitHooks::default()
     };
     forecaster
-        .fit_with(&panel.without_last(HELD_OUT), hooks)
+        .fit_with(&panel.without_last(held_out(arguments)), hooks)
         .map_err(|e| e.to_string())?;
     let peak = peak_memory_mib();
     let times: Vec<f64> = marks[arguments.warmup as usize..]
@@ -162,6 +179,7 @@ fn step(arguments: &Arguments, model: &str, panel: &Panel<f32>) -> Result<(), St
         "{}",
         json!({
             "model": model,
+            "precision": arguments.options.precision.to_string(),
             "threads": threads,
             "warmup_steps": arguments.warmup,
             "steps": times.len(),
@@ -180,7 +198,7 @@ fn mae30(arguments: &Arguments, panel: &Panel<f32>) -> Result<(), String> {
     let models = &arguments.models;
     let mut errors = vec![Vec::new(); models.len()];
     // Seeds outside: a run that is stopped early has every model.
-    for seed in 1..=arguments.seeds {
+    for seed in arguments.first_seed..arguments.first_seed + arguments.seeds {
         for (model, errors) in models.iter().zip(&mut errors) {
             errors.push(mae30_of(arguments, model, seed, panel)?);
         }
@@ -197,6 +215,8 @@ fn mae30(arguments: &Arguments, panel: &Panel<f32>) -> Result<(), String> {
             json!({
                 "model": model,
                 "steps": steps_of(arguments, model)?,
+                "horizon": arguments.horizon,
+                "precision": arguments.options.precision.to_string(),
                 "seeds": errors.len(),
                 "mae30_mean": summary.mean,
                 "mae30_min": summary.min,
@@ -205,6 +225,49 @@ fn mae30(arguments: &Arguments, panel: &Panel<f32>) -> Result<(), String> {
                 "machine": machine,
             })
         );
+    }
+    Ok(())
+}
+
+/// Rows at the end of each series that no training sees.
+fn held_out(arguments: &Arguments) -> usize {
+    WINDOWS * arguments.horizon
+}
+
+/// The errors of every model and seed in bf16 and f16, beside those in f32 with the same weights, windows and dropout.
+fn precision(arguments: &Arguments, panel: &Panel<f32>) -> Result<(), String> {
+    for model in &arguments.models {
+        let mut ratios = [Vec::new(), Vec::new()];
+        for seed in arguments.first_seed..arguments.first_seed + arguments.seeds {
+            let error = |precision| {
+                let mut arguments = arguments.clone();
+                arguments.options.precision = precision;
+                mae30_of(&arguments, model, seed, panel)
+            };
+            let full = error(Precision::F32)?;
+            for (precision, ratios) in [Precision::Bf16, Precision::F16]
+                .into_iter()
+                .zip(&mut ratios)
+            {
+                ratios.push(error(precision)? / full);
+            }
+        }
+        for (precision, ratios) in [Precision::Bf16, Precision::F16].into_iter().zip(&ratios) {
+            let summary = Summary::of(ratios).ok_or("no seed: give --seeds 1 or more")?;
+            println!(
+                "{}",
+                json!({
+                    "model": model,
+                    "steps": steps_of(arguments, model)?,
+                    "horizon": arguments.horizon,
+                    "precision": precision.to_string(),
+                    "seeds": ratios.len(),
+                    "mae_over_f32_mean": summary.mean,
+                    "mae_over_f32_min": summary.min,
+                    "mae_over_f32_max": summary.max,
+                })
+            );
+        }
     }
     Ok(())
 }
@@ -255,12 +318,13 @@ fn mae30_of(
     let steps = steps_of(arguments, model)?;
     let mut forecaster = forecaster(arguments, model, steps)?;
     forecaster.config_mut().train.seed = seed;
-    let training = panel.without_last(HELD_OUT);
+    let (held_out, horizon) = (held_out(arguments), arguments.horizon);
+    let training = panel.without_last(held_out);
     let fitted = forecaster.fit(&training).map_err(|e| e.to_string())?;
     let forecast = fitted
-        .back_test(panel, HELD_OUT, HORIZON)
+        .back_test(panel, held_out, horizon)
         .map_err(|e| e.to_string())?;
-    let windows = panel.n_series() * HELD_OUT / HORIZON;
+    let windows = panel.n_series() * WINDOWS;
     if forecast.series.len() != windows {
         return Err(format!(
             "expected {windows} windows, found {}",
@@ -279,10 +343,16 @@ fn mae30_of(
             .map(|(f, y)| f64::from((f - y).abs()));
         total += errors.sum::<f64>() / population_std(training.series_y(series));
     }
-    let mae = total / (windows * HORIZON) as f64;
+    let mae = total / (windows * horizon) as f64;
     println!(
         "{}",
-        json!({ "model": model, "steps": steps, "seed": seed, "mae30": mae })
+        json!({
+            "model": model,
+            "steps": steps,
+            "precision": arguments.options.precision.to_string(),
+            "seed": seed,
+            "mae30": mae,
+        })
     );
     Ok(mae)
 }

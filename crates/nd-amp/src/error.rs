@@ -1,5 +1,6 @@
 //! Steps that cannot be taken.
 
+use nd_core::CoreError;
 use nd_parallel::NotFinite;
 
 /// Why a training step was not taken; parameters and state are as before.
@@ -28,6 +29,35 @@ pub enum StepError {
         /// The first parameter with a bad gradient.
         parameter: String,
     },
+    /// Step after step overflowed, whatever the loss scale.
+    #[error(
+        "{skipped} steps in a row were skipped because loss or gradient were not finite, down to a loss scale of {scale}; \
+         the first bad parameter of step {step} is {parameter}. \
+         Look for NaN or extreme values in the data (a mask hides them), lower the learning rate, or train in f32"
+    )]
+    Overflow {
+        /// The number of the step, from 1 on.
+        step: u64,
+        /// Steps skipped in a row.
+        skipped: u64,
+        /// The loss scale of the last of them.
+        scale: String,
+        /// The first parameter that is not finite itself, or whose gradient is not, or that is nearest to the first bad value.
+        parameter: String,
+    },
+    /// A setting that cannot be.
+    #[error("{field} of mixed precision: expected {expected}, found {found}")]
+    Config {
+        /// The setting.
+        field: &'static str,
+        /// Its value.
+        found: String,
+        /// What it must be.
+        expected: String,
+    },
+    /// Parameters of another network, or threads that cannot be had.
+    #[error(transparent)]
+    Core(#[from] CoreError),
 }
 
 nd_core::debug_as_display!(StepError);

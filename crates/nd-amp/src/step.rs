@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use nd_core::autograd::{Mode, Params};
 use nd_core::{Batch, Objective, RunOptions, TrainState};
-use nd_parallel::{GradientEngine, StepOptions};
+use nd_parallel::{GradientEngine, NotFinite, StepOptions};
 use nd_simd::SimdReal;
 use nd_simd::optim::check_norm;
 
+use crate::config::{MAX_SKIPPED_IN_ROW, MixedPrecisionConfig};
 use crate::error::StepError;
 use crate::optimizer::{Clip, Optimizer, Pass};
+use crate::scaler::GradScaler;
 
 /// What a step found.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -20,6 +22,18 @@ pub struct StepReport {
     pub gradient_norm: f64,
     /// The sum of the weights of all windows.
     pub weight: f64,
+}
+
+/// What became of a step under a moving loss scale.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Outcome {
+    /// It was taken.
+    Taken(StepReport),
+    /// Loss or gradient were not finite: parameters, moments and the number of the step are as before, the scale has shrunk.
+    Skipped {
+        /// The loss; NaN when it was not finite.
+        loss: f64,
+    },
 }
 
 /// Takes training steps; keeps tapes and gradient buffers between them.
@@ -62,6 +76,12 @@ impl<R: SimdReal> TrainStep<R> {
         &self.engine
     }
 
+    /// How gradients are clipped.
+    #[must_use]
+    pub fn clip(&self) -> Clip {
+        self.clip
+    }
+
     /// Takes one step with the learning rate `lr`.
     ///
     /// Call it inside [`nd_core::Threads::install`]. When somebody else holds the parameters too, they keep the old values.
@@ -81,6 +101,78 @@ impl<R: SimdReal> TrainStep<R> {
         lr: f64,
     ) -> Result<StepReport, StepError> {
         let number = state.step + 1;
+        match self.try_step(objective, params, state, batch, options, lr) {
+            Ok(report) => Ok(report),
+            Err(Bad::Loss(found)) => Err(StepError::loss(number, &found)),
+            Err(Bad::Gradient { parameter, .. }) => Err(StepError::Gradient {
+                step: number,
+                parameter: parameter.unwrap_or_default(),
+            }),
+        }
+    }
+
+    /// As [`TrainStep::run`], under a loss scale that moves: a step whose loss or gradient is not finite is skipped.
+    ///
+    /// The scale is that of the state ([`TrainState::loss_scale`]), which must begin at [`MixedPrecisionConfig::initial_state`].
+    ///
+    /// # Errors
+    /// [`StepError::Overflow`] when [`MAX_SKIPPED_IN_ROW`] steps have been skipped in a row.
+    ///
+    /// # Panics
+    /// As [`TrainStep::run`].
+    pub fn run_scaled(
+        &mut self,
+        objective: Objective<'_, R>,
+        params: &mut Arc<Params<R>>,
+        state: &mut TrainState<R>,
+        batch: &Batch<R>,
+        options: RunOptions,
+        lr: f64,
+        config: &MixedPrecisionConfig,
+    ) -> Result<Outcome, StepError> {
+        let found = self.try_step(objective, params, state, batch, options, lr);
+        let mut scaler = GradScaler::resume(*config, state.loss_scale);
+        scaler.update(found.is_err());
+        state.loss_scale = scaler.state();
+        let bad = match found {
+            Ok(report) => return Ok(Outcome::Taken(report)),
+            Err(bad) => bad,
+        };
+        if state.loss_scale.skipped_in_row >= MAX_SKIPPED_IN_ROW {
+            let weight = params.first_non_finite().map(str::to_owned);
+            let near = match &bad {
+                Bad::Loss(found) => found.place.as_ref().and_then(|place| place.near.clone()),
+                Bad::Gradient { parameter, .. } => parameter.clone(),
+            };
+            return Err(StepError::Overflow {
+                step: state.step + 1,
+                skipped: state.loss_scale.skipped_in_row,
+                scale: state.loss_scale.scale.to_string(),
+                parameter: weight.or(near).unwrap_or_else(|| match &bad {
+                    Bad::Loss(NotFinite { place: Some(place) }) => {
+                        format!("none: the first bad value came from {place}")
+                    }
+                    _ => "none: the loss itself is not finite".to_owned(),
+                }),
+            });
+        }
+        let loss = match bad {
+            Bad::Loss(_) => f64::NAN,
+            Bad::Gradient { loss, .. } => loss,
+        };
+        Ok(Outcome::Skipped { loss })
+    }
+
+    /// A step, or why it was not taken.
+    fn try_step(
+        &mut self,
+        objective: Objective<'_, R>,
+        params: &mut Arc<Params<R>>,
+        state: &mut TrainState<R>,
+        batch: &Batch<R>,
+        options: RunOptions,
+        lr: f64,
+    ) -> Result<StepReport, Bad> {
         let step = StepOptions {
             options,
             key: state.key(),
@@ -90,7 +182,7 @@ impl<R: SimdReal> TrainStep<R> {
         let found = self
             .engine
             .compute(objective, params, batch, step)
-            .map_err(|not_finite| StepError::loss(number, &not_finite))?;
+            .map_err(Bad::Loss)?;
 
         let parallel = rayon::current_num_threads() > 1;
         let grads = self.engine.gradients();
@@ -101,10 +193,9 @@ impl<R: SimdReal> TrainStep<R> {
                 .ids()
                 .filter(|&id| layout.entry(id).kind.is_trainable())
                 .find(|&id| grads.get(id).iter().any(|g| !g.is_finite()));
-            let parameter = bad.map_or(String::new(), |id| layout.entry(id).name.clone());
-            return Err(StepError::Gradient {
-                step: number,
-                parameter,
+            return Err(Bad::Gradient {
+                loss: found.loss,
+                parameter: bad.map(|id| layout.entry(id).name.clone()),
             });
         }
         let gradient_norm = check.norm() * found.factor.abs();
@@ -123,11 +214,20 @@ impl<R: SimdReal> TrainStep<R> {
         for update in self.engine.take_updates() {
             owned.get_mut(update.param).copy_from_slice(&update.values);
         }
-        state.step = number;
+        state.step += 1;
         Ok(StepReport {
             loss: found.loss,
             gradient_norm,
             weight: found.weight,
         })
     }
+}
+
+/// What was not finite.
+enum Bad {
+    Loss(NotFinite),
+    Gradient {
+        loss: f64,
+        parameter: Option<String>,
+    },
 }

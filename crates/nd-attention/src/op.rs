@@ -141,8 +141,10 @@ impl<'t, R: SimdReal> AttentionExt<'t, R> for Var<'t, R> {
                 residual: residual_scores.map(Var::id),
             };
             match residual_scores {
-                Some(residual) => tape.record(shape.scores_shape(), scores, &[q, k, residual], op),
-                None => tape.record(shape.scores_shape(), scores, &[q, k], op),
+                Some(residual) => {
+                    tape.record_autocast(shape.scores_shape(), scores, &[q, k, residual], op)
+                }
+                None => tape.record_autocast(shape.scores_shape(), scores, &[q, k], op),
             }
         };
         let output_shape = q.shape().with_cols(shape.heads * shape.value_dim);

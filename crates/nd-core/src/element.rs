@@ -155,7 +155,7 @@ pub trait Real:
 }
 
 macro_rules! real {
-    ($type:ty, $unit:expr, $narrow:ident, $widen:ident) => {
+    ($type:ty, $unit:expr, $narrow_bf16:expr, $widen_bf16:expr, $narrow:ident, $widen:ident) => {
         impl Real for $type {
             const ONE: Self = 1.0;
             const EPSILON: Self = <$type>::EPSILON;
@@ -188,10 +188,10 @@ macro_rules! real {
                 $unit(bits)
             }
             fn narrow_bf16(wide: &[Self], narrow: &mut [bf16]) {
-                narrow.$narrow(wide);
+                $narrow_bf16(wide, narrow);
             }
             fn widen_bf16(narrow: &[bf16], wide: &mut [Self]) {
-                narrow.$widen(wide);
+                $widen_bf16(narrow, wide);
             }
             fn narrow_f16(wide: &[Self], narrow: &mut [f16]) {
                 narrow.$narrow(wide);
@@ -203,15 +203,40 @@ macro_rules! real {
     };
 }
 
+// bf16 is the upper half of an f32. Loops without branches, which the compiler turns into vector code; those of the `half` crate
+// ask for NaN element by element.
+fn narrow_bf16_f32s(wide: &[f32], narrow: &mut [bf16]) {
+    assert_eq!(wide.len(), narrow.len(), "numbers to be rounded to bf16");
+    for (&x, y) in wide.iter().zip(narrow) {
+        let bits = x.to_bits();
+        let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+        // A NaN stays one: rounding could carry it into infinity.
+        let quiet = bits >> 16 | 0x40;
+        let is_nan = bits & 0x7fff_ffff > 0x7f80_0000;
+        *y = bf16::from_bits((if is_nan { quiet } else { rounded }) as u16);
+    }
+}
+
+fn widen_bf16_f32s(narrow: &[bf16], wide: &mut [f32]) {
+    assert_eq!(wide.len(), narrow.len(), "bf16 to be widened");
+    for (&x, y) in narrow.iter().zip(wide) {
+        *y = f32::from_bits(u32::from(x.to_bits()) << 16);
+    }
+}
+
 real!(
     f32,
     |bits: u64| ((bits as u32) >> 8) as f32 * (1.0 / 16_777_216.0),
+    narrow_bf16_f32s,
+    widen_bf16_f32s,
     convert_from_f32_slice,
     convert_to_f32_slice
 );
 real!(
     f64,
     |bits: u64| (bits >> 11) as f64 * (1.0 / 9_007_199_254_740_992.0),
+    |wide: &[f64], narrow: &mut [bf16]| narrow.convert_from_f64_slice(wide),
+    |narrow: &[bf16], wide: &mut [f64]| narrow.convert_to_f64_slice(wide),
     convert_from_f64_slice,
     convert_to_f64_slice
 );
@@ -226,6 +251,26 @@ mod tests {
         assert_eq!(DType::F32.size(), size_of::<f32>());
         assert_eq!(DType::F16.size(), size_of::<f16>());
         assert_eq!(DType::Bf16.size(), size_of::<bf16>());
+    }
+
+    #[test]
+    fn bf16_survives_the_way_through_f32_and_rounds_as_the_half_crate_does() {
+        let all: Vec<bf16> = (0..=u16::MAX).map(bf16::from_bits).collect();
+        let (mut wide, mut back) = (vec![0.0f32; all.len()], vec![bf16::ZERO; all.len()]);
+        f32::widen_bf16(&all, &mut wide);
+        f32::narrow_bf16(&wide, &mut back);
+        for ((&x, &wide), &back) in all.iter().zip(&wide).zip(&back) {
+            assert!(wide == x.to_f32() || wide.is_nan() && x.is_nan());
+            assert!(back.to_bits() == x.to_bits() || back.is_nan() && x.is_nan());
+            // Around the point half way to the next one.
+            let middle = wide.to_bits() | 0x8000;
+            for bits in [middle - 1, middle, middle + 1] {
+                let (x, mut y) = (f32::from_bits(bits), [bf16::ZERO]);
+                f32::narrow_bf16(&[x], &mut y);
+                let expected = bf16::from_f32(x);
+                assert!(y[0].to_bits() == expected.to_bits() || x.is_nan() && y[0].is_nan());
+            }
+        }
     }
 
     #[test]

@@ -40,6 +40,12 @@ pub enum CoreError {
         /// The name that was given.
         found: String,
     },
+    /// No number format has this name.
+    #[error("no number format is called {found:?}: use one of f32, bf16, f16 or auto")]
+    UnknownPrecision {
+        /// The name that was given.
+        found: String,
+    },
     /// The machine lacks a SIMD level that was asked for.
     #[error(
         "this machine cannot run the SIMD level {wanted}: its best is {best}; ask for that one, or for none"

@@ -150,6 +150,40 @@ pub enum Precision {
     F16,
 }
 
+impl Precision {
+    /// Every format.
+    pub const ALL: [Self; 3] = [Self::F32, Self::Bf16, Self::F16];
+
+    /// The format to train in on this machine: bf16 where the processor multiplies it, otherwise the smallest that is not slower.
+    ///
+    /// bf16 it is on every processor with vector instructions: without products of its own, widening it is one shift,
+    /// and half the bytes of the activations pay for that; f16 needs conversions and a loss scale besides. At
+    /// [`SimdLevel::Scalar`] every conversion is a loop, and f32 stays.
+    #[must_use]
+    pub fn auto() -> Self {
+        match SimdLevel::current() {
+            SimdLevel::Scalar => Self::F32,
+            SimdLevel::Neon | SimdLevel::Avx2 | SimdLevel::Avx512 => Self::Bf16,
+        }
+    }
+}
+
+impl FromStr for Precision {
+    type Err = CoreError;
+
+    fn from_str(name: &str) -> Result<Self, CoreError> {
+        if name.eq_ignore_ascii_case("auto") {
+            return Ok(Self::auto());
+        }
+        Self::ALL
+            .into_iter()
+            .find(|precision| precision.to_string().eq_ignore_ascii_case(name))
+            .ok_or_else(|| CoreError::UnknownPrecision {
+                found: name.to_owned(),
+            })
+    }
+}
+
 impl fmt::Display for Precision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -187,6 +221,17 @@ mod tests {
             error.contains("sse9") && error.contains("avx512"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn names_of_formats_round_trip() {
+        for precision in Precision::ALL {
+            let again = precision.to_string().parse::<Precision>().unwrap();
+            assert_eq!(again, precision);
+        }
+        assert_eq!("auto".parse::<Precision>().unwrap(), Precision::auto());
+        let error = "f8".parse::<Precision>().unwrap_err().to_string();
+        assert!(error.contains("f8") && error.contains("bf16"), "{error}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{Run, panel};
+use nd_core::Precision;
 use nd_models::ZOO;
 use nd_testing::alloc::{CountingAllocator, measure};
 
@@ -13,9 +14,10 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 fn a_steady_step_of_every_model_allocates_nothing() {
     let panel = panel();
     for entry in ZOO {
-        for threads in [1, 2] {
+        for (precision, threads) in Precision::ALL.into_iter().flat_map(|p| [(p, 1), (p, 2)]) {
             // The full network on a batch that is small enough for a test, yet cut into several shards.
-            let mut run = Run::new(&panel, entry, &(entry.config)(), 128, threads);
+            let run = Run::new(&panel, entry, &(entry.config)(), 128, threads);
+            let mut run = run.in_precision(precision);
             for _ in 0..2 {
                 run.step();
             }
@@ -26,7 +28,7 @@ fn a_steady_step_of_every_model_allocates_nothing() {
             });
             assert_eq!(
                 used.count, 0,
-                "allocations of {} in three steady steps on {threads} threads",
+                "allocations of {} in three steady steps in {precision} on {threads} threads",
                 entry.name
             );
         }

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{Run, panel};
+use nd_core::Precision;
 use nd_models::models::{LstmConfig, MlpConfig, NbeatsConfig, NhitsConfig, PatchTstConfig};
 use nd_models::{FitHooks, Fitted, Forecaster, ModelConfig, ModelError, ZOO};
 
@@ -40,9 +41,13 @@ fn small(config: ModelConfig) -> ModelConfig {
 #[test]
 fn weights_after_fifty_steps_are_the_same_on_any_number_of_threads_and_in_a_second_run() {
     let panel = panel();
-    for entry in ZOO {
+    for (entry, precision) in ZOO
+        .iter()
+        .flat_map(|entry| Precision::ALL.map(|p| (entry, p)))
+    {
         let train = |threads: usize| {
-            let mut run = Run::new(&panel, entry, &small((entry.config)()), 100, threads);
+            let run = Run::new(&panel, entry, &small((entry.config)()), 100, threads);
+            let mut run = run.in_precision(precision);
             let first = run.step();
             let last = (1..50).map(|_| run.step()).last().expect("fifty steps");
             assert!(
@@ -58,7 +63,8 @@ fn weights_after_fifty_steps_are_the_same_on_any_number_of_threads_and_in_a_seco
         };
         let one = train(1);
         for threads in [1, 2, 3, 8] {
-            assert!(one == train(threads), "{} on {threads} threads", entry.name);
+            let same = one == train(threads);
+            assert!(same, "{} in {precision} on {threads} threads", entry.name);
         }
     }
 }
@@ -147,7 +153,14 @@ fn a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one() {
 #[test]
 fn large_networks_forecast_the_same_bits_on_any_number_of_threads() {
     let panel = panel();
-    for name in ["MLP", "NHITS", "NBEATS", "PatchTST"] {
+    for (name, precision) in [
+        ("MLP", Precision::F32),
+        ("NHITS", Precision::F32),
+        ("NBEATS", Precision::F32),
+        ("PatchTST", Precision::F32),
+        ("NHITS", Precision::F16),
+        ("PatchTST", Precision::Bf16),
+    ] {
         let forecast = |threads: usize| {
             let mut forecaster = Forecaster::new(name, 96, 24).expect("a model");
             forecaster.config_mut().train.windows_batch_size = Some(200);
@@ -155,6 +168,7 @@ fn large_networks_forecast_the_same_bits_on_any_number_of_threads() {
             forecaster.config_mut().train.val_size = 48;
             let options = nd_core::RunOptions {
                 threads: Some(threads),
+                precision,
                 ..nd_core::RunOptions::default()
             };
             let fitted = forecaster.with_options(options).fit(&panel).expect("a fit");
@@ -164,7 +178,10 @@ fn large_networks_forecast_the_same_bits_on_any_number_of_threads() {
         };
         let one = forecast(1);
         for threads in [3, 8] {
-            assert!(one == forecast(threads), "{name} on {threads} threads");
+            assert!(
+                one == forecast(threads),
+                "{name} in {precision} on {threads} threads"
+            );
         }
     }
 }

@@ -149,6 +149,28 @@ pub fn dropout<R: SimdReal>(
     );
 }
 
+/// Elements of a row that share no random word with those after them.
+pub(crate) const GRAIN: usize = 2 * WORDS;
+
+/// Part of one row of [`dropout`], from the element `first` on, a multiple of [`GRAIN`].
+#[allow(
+    clippy::too_many_arguments,
+    reason = "a kernel names its arguments one by one"
+)]
+pub(crate) fn dropout_part<R: SimdReal>(
+    level: SimdLevel,
+    key: Key,
+    p: f64,
+    window: u64,
+    first: usize,
+    x: &[R],
+    y: &mut [R],
+    acc: Accumulate,
+) {
+    debug_assert!(first.is_multiple_of(GRAIN) && x.len() == y.len());
+    masked_part(level, key, rounded_probability(p), window, first, x, y, acc);
+}
+
 instantiate! {
     /// [`dropout`] after its checks, with the probability in units of `2^-16`.
     fn masked_rows<R>(
@@ -163,22 +185,38 @@ instantiate! {
     )
     {}
     then {
+        let rows = x.chunks_exact(cols).zip(y.chunks_exact_mut(cols));
+        for (window, (x, y)) in (first_window..).zip(rows) {
+            masked_part(level, key, probability, window, 0, x, y, acc);
+        }
+    }
+}
+
+instantiate! {
+    /// [`dropout_part`] with the probability in units of `2^-16`.
+    fn masked_part<R>(
+        level: SimdLevel,
+        key: Key,
+        probability: u32,
+        window: u64,
+        first: usize,
+        x: &[R],
+        y: &mut [R],
+        acc: Accumulate,
+    )
+    {}
+    then {
         let scale = R::from_f64(1.0 / (1.0 - f64::from(probability) / 65_536.0));
         let threshold = probability << 16;
         let mut words = [0; WORDS];
-        let rows = x.chunks_exact(cols).zip(y.chunks_exact_mut(cols));
-        for (window, (x, y)) in (first_window..).zip(rows) {
-            let chunks = x.chunks(2 * WORDS).zip(y.chunks_mut(2 * WORDS));
-            for (first, (x, y)) in (0..).step_by(WORDS).zip(chunks) {
-                let words = &mut words[..x.len().min(WORDS)];
-                rng::fill(level, key, window, first, words);
-                // The upper halves of the words for the first elements, the lower halves for the others.
-                for (shift, (x, y)) in
-                    (0..).step_by(16).zip(x.chunks(WORDS).zip(y.chunks_mut(WORDS)))
-                {
-                    let words = &words[..x.len()];
-                    dispatch(level, ApplyMask { shift, threshold, scale, words, x, y, acc });
-                }
+        let chunks = x.chunks(GRAIN).zip(y.chunks_mut(GRAIN));
+        for (first, (x, y)) in (first / 2..).step_by(WORDS).zip(chunks) {
+            let words = &mut words[..x.len().min(WORDS)];
+            rng::fill(level, key, window, first, words);
+            // The upper halves of the words for the first elements, the lower halves for the others.
+            for (shift, (x, y)) in (0..).step_by(16).zip(x.chunks(WORDS).zip(y.chunks_mut(WORDS))) {
+                let words = &words[..x.len()];
+                dispatch(level, ApplyMask { shift, threshold, scale, words, x, y, acc });
             }
         }
     }

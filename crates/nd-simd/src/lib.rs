@@ -73,6 +73,7 @@
 //! ```
 
 pub mod activations;
+pub mod autocast;
 pub mod conv;
 pub mod convert;
 pub mod dispatch;

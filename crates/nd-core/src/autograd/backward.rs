@@ -4,26 +4,38 @@
 //! its inputs. The first gradient to arrive at a node writes, later ones add. Values and gradients go back to the pool
 //! as soon as the walk has passed them, so memory falls from the first op on.
 
-use std::cell::{Cell, RefMut};
+use std::cell::{Cell, OnceCell, RefMut};
 use std::ops::{Deref, DerefMut};
 
 use super::accumulate::Accumulate;
 use super::grads::{Lending, LentGrad, ParamGrads};
 use super::op::Op;
-use super::stored::Value;
+use super::stored::{Stored, StoredRef, Value};
 use super::tape::{NodeId, NodeValue, Tape};
 use crate::buffer::Buffer;
 use crate::element::Real;
-use crate::options::RunOptions;
+use crate::options::{Precision, RunOptions};
 use crate::pool::MemoryPool;
 use crate::shape::Shape;
 
 /// The gradient of a node: none until the first contribution.
-pub(super) struct GradSlot<R: Real>(Option<Buffer<R>>);
+pub(super) struct GradSlot<R: Real>(Option<Stored<R>>);
 
 impl<R: Real> GradSlot<R> {
     pub(super) fn clear(&mut self) {
         self.0 = None;
+    }
+
+    /// The gradient in the tape's own type, made by `first` if there is none.
+    fn full(&mut self, pool: &MemoryPool, first: impl FnOnce() -> Buffer<R>) -> &mut Buffer<R> {
+        let stored = self.0.get_or_insert_with(|| Stored::Full(first()));
+        if let Value::Widened(wide) = stored.load(pool) {
+            *stored = Stored::Full(wide);
+        }
+        match stored {
+            Stored::Full(values) => values,
+            _ => unreachable!("widened just above"),
+        }
     }
 }
 
@@ -32,7 +44,9 @@ pub struct Backward<'a, R: Real> {
     tape: &'a Tape<R>,
     params: Option<&'a Lending<'a, R>>,
     node: NodeId,
-    dy: &'a Buffer<R>,
+    dy: &'a Stored<R>,
+    /// `dy` in the tape's own type, made when an op asks for it.
+    wide: &'a OnceCell<Buffer<R>>,
     passed: Cell<Option<NodeId>>,
 }
 
@@ -40,7 +54,19 @@ impl<'a, R: Real> Backward<'a, R> {
     /// The gradient of the op's output.
     #[must_use]
     pub fn dy(&self) -> &'a [R] {
-        self.dy
+        match self.dy {
+            Stored::Full(dy) => dy,
+            half => self.wide.get_or_init(|| match half.load(self.pool()) {
+                Value::Widened(wide) => wide,
+                Value::Lent(_) => unreachable!("sixteen bits are widened"),
+            }),
+        }
+    }
+
+    /// The gradient of the op's output in the format it is kept in.
+    #[must_use]
+    pub fn stored_dy(&self) -> StoredRef<'a, R> {
+        self.dy.view()
     }
 
     /// The op's output.
@@ -53,6 +79,18 @@ impl<'a, R: Real> Backward<'a, R> {
     #[must_use]
     pub fn value(&self, id: NodeId) -> Value<'a, R> {
         self.tape.value(id)
+    }
+
+    /// The value of an input in the format it is kept in.
+    #[must_use]
+    pub fn stored(&self, id: NodeId) -> StoredRef<'a, R> {
+        self.tape.stored(id)
+    }
+
+    /// The op's output in the format it is kept in.
+    #[must_use]
+    pub fn stored_y(&self) -> StoredRef<'a, R> {
+        self.tape.stored(self.node)
     }
 
     /// The shape of an input or of the output.
@@ -131,7 +169,7 @@ impl<'a, R: Real> Backward<'a, R> {
                 values: GradValues::Param(lent),
             });
         }
-        let Ok(mut slot) = self.tape.slots[id.index()].try_borrow_mut() else {
+        let Ok(slot) = self.tape.slots[id.index()].try_borrow_mut() else {
             panic!(
                 "the gradient of one input was asked for twice at once: take one after the other"
             );
@@ -141,17 +179,52 @@ impl<'a, R: Real> Backward<'a, R> {
         } else {
             Accumulate::Write
         };
-        if slot.0.is_none() {
-            slot.0 = Some(self.tape.scratch(node.shape.numel()));
-        }
         let values = RefMut::map(slot, |slot| {
-            slot.0
-                .get_or_insert_with(|| unreachable!("filled in just above"))
+            slot.full(self.pool(), || self.tape.scratch(node.shape.numel()))
         });
         Some(Grad {
             accumulate,
             values: GradValues::Node(values),
         })
+    }
+
+    /// The format in which the gradient of an input may be given, through [`Backward::give`], rather than written through
+    /// [`Backward::grad`]: that of the input, when it is kept in sixteen bits, takes a gradient and has none yet.
+    #[must_use]
+    pub fn takes_half(&self, id: NodeId) -> Option<Precision> {
+        let id = self.tape.resolve(id);
+        let node = self.tape.node(id);
+        let NodeValue::Own(value) = &node.value else {
+            return None;
+        };
+        let precision = value.view().precision();
+        // A value without an op is one whose gradient is read after the pass, in the tape's own type.
+        let free = node.requires_grad
+            && node.op.is_some()
+            && self.passed.get() != Some(id)
+            && self.tape.slots[id.index()].borrow().0.is_none();
+        (free && precision != Precision::F32).then_some(precision)
+    }
+
+    /// Gives an input its first gradient, in the format that [`Backward::takes_half`] named.
+    ///
+    /// # Panics
+    /// There is a gradient already, or the number of values is not that of the input.
+    #[track_caller]
+    pub fn give(&self, id: NodeId, gradient: Stored<R>) {
+        let id = self.tape.resolve(id);
+        let shape = self.tape.node(id).shape;
+        assert_eq!(
+            gradient.len(),
+            shape.numel(),
+            "values of the gradient of an input of shape {shape}"
+        );
+        let slot = &mut self.tape.slots[id.index()].borrow_mut().0;
+        assert!(
+            slot.is_none(),
+            "a gradient was given to an input that has one: add to it"
+        );
+        *slot = Some(gradient);
     }
 
     /// Hands the output's gradient on to an input unchanged, without a copy where that can be.
@@ -249,7 +322,7 @@ impl<R: Real> Tape<R> {
         if !self.node(root).requires_grad {
             return;
         }
-        self.slots[root.index()].get_mut().0 = Some(dy);
+        self.slots[root.index()].get_mut().0 = Some(Stored::Full(dy));
         let lending = grads.map(ParamGrads::lending);
         for index in (0..=root.index()).rev() {
             let Some(used) = self.nodes.get_mut(index).op.take() else {
@@ -266,26 +339,30 @@ impl<R: Real> Tape<R> {
     fn step_back(
         &mut self,
         node: NodeId,
-        dy: Buffer<R>,
+        dy: Stored<R>,
         op: &dyn Op<R>,
         params: Option<&Lending<'_, R>>,
     ) {
+        let wide = OnceCell::new();
         let step = Backward {
             tape: self,
             params,
             node,
             dy: &dy,
+            wide: &wide,
             passed: Cell::new(None),
         };
         op.backward(&step);
-        if let Some(to) = step.passed.get() {
-            let slot = &mut self.slots[to.index()].get_mut().0;
-            match slot {
-                None => *slot = Some(dy),
-                Some(there) => {
-                    for (slot, &value) in there.iter_mut().zip(dy.iter()) {
-                        *slot += value;
-                    }
+        let passed = step.passed.get();
+        if let Some(to) = passed {
+            let pool = self.pool().clone();
+            let slot = self.slots[to.index()].get_mut();
+            if slot.0.is_none() {
+                slot.0 = Some(dy);
+            } else {
+                let there = slot.full(&pool, || unreachable!("there is a gradient"));
+                for (slot, &value) in there.iter_mut().zip(dy.load(&pool).iter()) {
+                    *slot += value;
                 }
             }
         }
@@ -295,6 +372,10 @@ impl<R: Real> Tape<R> {
     #[must_use]
     pub fn gradient(&self, id: NodeId) -> Option<std::cell::Ref<'_, [R]>> {
         let slot = self.slots.get(self.resolve(id).index())?.borrow();
-        std::cell::Ref::filter_map(slot, |slot| slot.0.as_deref()).ok()
+        std::cell::Ref::filter_map(slot, |slot| match &slot.0 {
+            Some(Stored::Full(values)) => Some(&values[..]),
+            _ => None,
+        })
+        .ok()
     }
 }

@@ -25,6 +25,7 @@ enum State {
 /// Every parameter's range is lent out separately, so an op can write the gradients of its weight and of its bias in
 /// one pass. The first gradient of a parameter writes and later ones add, over all backward passes since
 /// [`ParamGrads::clear`]; [`ParamGrads::finish`] zeroes what no gradient has reached.
+#[derive(Clone)]
 pub struct ParamGrads<R: Real> {
     layout: Arc<ParamLayout>,
     flat: Buffer<R>,

@@ -24,6 +24,6 @@ pub use grads::ParamGrads;
 pub use op::Op;
 pub use pack::{Orientation, PackCache, Packed};
 pub use params::{Init, ParamEntry, ParamId, ParamKind, ParamLayout, Params, ParamsBuilder};
-pub use stored::{Stored, Value};
+pub use stored::{Stored, StoredRef, Value};
 pub use tape::{BufferUpdate, Mode, NodeId, NonFinite, StepContext, Tape};
 pub use var::Var;

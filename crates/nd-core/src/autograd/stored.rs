@@ -37,6 +37,16 @@ impl<R: Real> Stored<R> {
         }
     }
 
+    /// The values as they are kept, without a copy.
+    #[must_use]
+    pub fn view(&self) -> StoredRef<'_, R> {
+        match self {
+            Self::Full(values) => StoredRef::Full(values),
+            Self::Bf16(values) => StoredRef::Bf16(values),
+            Self::F16(values) => StoredRef::F16(values),
+        }
+    }
+
     /// The number of values.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -68,6 +78,29 @@ impl<R: Real> Stored<R> {
                 R::widen_f16(values, &mut wide);
                 Value::Widened(wide)
             }
+        }
+    }
+}
+
+/// Values in the format they are kept in, lent: what an op reads that works on sixteen bits directly.
+#[derive(Clone, Copy, Debug)]
+pub enum StoredRef<'a, R: Real> {
+    /// In the tape's own type.
+    Full(&'a [R]),
+    /// Rounded to bf16.
+    Bf16(&'a [bf16]),
+    /// Rounded to f16.
+    F16(&'a [f16]),
+}
+
+impl<R: Real> StoredRef<'_, R> {
+    /// The format: [`Precision::F32`] stands for the tape's own type.
+    #[must_use]
+    pub fn precision(&self) -> Precision {
+        match self {
+            Self::Full(_) => Precision::F32,
+            Self::Bf16(_) => Precision::Bf16,
+            Self::F16(_) => Precision::F16,
         }
     }
 }

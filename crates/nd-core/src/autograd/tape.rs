@@ -14,7 +14,7 @@ use super::arena::Arena;
 use super::backward::GradSlot;
 use super::op::{Op, OpBox, SpareBoxes};
 use super::params::{ParamId, Params};
-use super::stored::{Stored, Value};
+use super::stored::{Stored, StoredRef, Value};
 use super::var::Var;
 use crate::buffer::Buffer;
 use crate::element::Real;
@@ -341,8 +341,12 @@ impl<R: Real> Tape<R> {
         self.record_stored(shape, stored, inputs, op)
     }
 
+    /// Adds the result of an op that has brought it to the format it is kept in.
+    ///
+    /// # Panics
+    /// The number of values is not that of the shape.
     #[track_caller]
-    fn record_stored<O: Op<R>>(
+    pub fn record_stored<O: Op<R>>(
         &self,
         shape: impl Into<Shape>,
         values: Stored<R>,
@@ -436,6 +440,21 @@ impl<R: Real> Tape<R> {
         match &self.node(id).value {
             NodeValue::Own(stored) => stored.load(&self.pool),
             NodeValue::Param(param) => Value::Lent(self.params().get(*param)),
+            NodeValue::Alias(_) => unreachable!("aliases name the owner, never another alias"),
+            NodeValue::Freed => {
+                panic!(
+                    "the value of node {} is gone: the backward pass has passed it",
+                    id.0
+                )
+            }
+        }
+    }
+
+    #[track_caller]
+    pub(super) fn stored(&self, id: NodeId) -> StoredRef<'_, R> {
+        match &self.node(id).value {
+            NodeValue::Own(stored) => stored.view(),
+            NodeValue::Param(param) => StoredRef::Full(self.params().get(*param)),
             NodeValue::Alias(_) => unreachable!("aliases name the owner, never another alias"),
             NodeValue::Freed => {
                 panic!(

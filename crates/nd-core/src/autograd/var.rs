@@ -1,6 +1,6 @@
 //! A value on a tape.
 
-use super::stored::Value;
+use super::stored::{StoredRef, Value};
 use super::tape::{NodeId, Tape};
 use crate::element::Real;
 use crate::shape::Shape;
@@ -42,6 +42,13 @@ impl<'t, R: Real> Var<'t, R> {
     #[track_caller]
     pub fn value(self) -> Value<'t, R> {
         self.tape.value(self.id)
+    }
+
+    /// Its values in the format they are kept in, row-major; for ops that work on sixteen bits directly.
+    #[must_use]
+    #[track_caller]
+    pub fn stored(self) -> StoredRef<'t, R> {
+        self.tape.stored(self.id)
     }
 
     /// Whether a backward pass brings a gradient here.

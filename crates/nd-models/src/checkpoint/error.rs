@@ -225,6 +225,18 @@ pub enum Fault {
         /// The number.
         found: String,
     },
+    /// A number has no place in the format that was asked for.
+    #[error(
+        "tensor \"{tensor}\", element {element}: expected a number within the range of f16, up to 65504, found {found}; save it in bf16 or f32"
+    )]
+    TooLarge {
+        /// Its name.
+        tensor: String,
+        /// The element, row-major.
+        element: usize,
+        /// The number.
+        found: String,
+    },
     /// The contents are not what was written.
     #[error(
         "expected the checksum {expected:016x}, found {found:016x}: the file is damaged, use another checkpoint"

@@ -16,8 +16,8 @@
 //! | `best.<name>` | the same | the parameter's | the best weights so far, if early stopping has some |
 //! | `sampler.epoch` | U32 | `[groups]` | the groups of windows still to come in the epoch, in their order |
 //!
-//! Only `params.` is there when no state was saved. The writer uses the type of the network (F64 or F32); the reader
-//! takes all four and converts. The order of the tensors does not matter.
+//! Only `params.` is there when no state was saved. [`save`] uses the type of the network (F64 or F32), [`save_half`] the
+//! format it is asked for; the reader takes all four and converts. The order of the tensors does not matter.
 //!
 //! | key of `__metadata__` | value |
 //! |---|---|
@@ -72,9 +72,9 @@ mod write;
 
 use std::path::Path;
 
-use nd_core::Real;
 use nd_core::autograd::Params;
 use nd_core::train_state::TrainState;
+use nd_core::{Precision, Real};
 
 pub use error::{CheckpointError, Fault};
 pub use read::{RawCheckpoint, read};
@@ -99,6 +99,27 @@ pub fn save<R: Real>(
     state: Option<&TrainState<R>>,
 ) -> Result<(), CheckpointError> {
     read::require_json(config).map_err(|fault| CheckpointError::content(path, fault))?;
-    let contents = write::Contents::new(config, params, state);
+    let contents = write::Contents::new(config, params, state, Precision::F32);
+    atomic::replace(path, |out| contents.write(out))
+}
+
+/// Writes a checkpoint of the parameters alone in sixteen bits, half as large: for forecasting, or as the start of another training.
+///
+/// Parameters are rounded to nearest; [`read`] gives them back in f32 or f64. A training run is not resumed from here to the bit,
+/// so there is no state to save. With [`Precision::F32`] this is [`save`].
+///
+/// # Errors
+/// As [`save`]; or a parameter is too large for f16.
+pub fn save_half<R: Real>(
+    path: &Path,
+    config: &str,
+    params: &Params<R>,
+    precision: Precision,
+) -> Result<(), CheckpointError> {
+    read::require_json(config).map_err(|fault| CheckpointError::content(path, fault))?;
+    let contents = write::Contents::new(config, params, None, precision);
+    if let Some(fault) = contents.too_large() {
+        return Err(CheckpointError::content(path, fault));
+    }
     atomic::replace(path, |out| contents.write(out))
 }

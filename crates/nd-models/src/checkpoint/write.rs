@@ -5,12 +5,13 @@
 
 use std::io::{self, Write};
 
-use nd_core::Real;
 use nd_core::autograd::{ParamId, ParamLayout, Params};
 use nd_core::train_state::TrainState;
+use nd_core::{Precision, Real, bf16, f16};
 use serde_json::{Map, Value, json};
 
 use super::codec::{Stored, encode};
+use super::error::Fault;
 use super::header::{LENGTH_BYTES, LONGEST, METADATA};
 use super::metadata::{
     BEST, CHECKSUM, CONFIG, CURRENT, DATA_BYTES, EPOCH, MOMENTS, MOST_MOMENTS, Metadata, PARAMS,
@@ -31,6 +32,8 @@ struct Tensor<'a, R> {
     name: String,
     shape: Vec<usize>,
     numbers: Numbers<'a, R>,
+    /// The type of the numbers in the file.
+    stored: Stored,
 }
 
 enum Numbers<'a, R> {
@@ -56,7 +59,13 @@ impl<'a, R: Real> Contents<'a, R> {
         config: &str,
         params: &'a Params<R>,
         state: Option<&'a TrainState<R>>,
+        precision: Precision,
     ) -> Self {
+        let stored = match precision {
+            Precision::F32 => Stored::of(R::DTYPE),
+            Precision::Bf16 => Stored::Bf16,
+            Precision::F16 => Stored::F16,
+        };
         let layout = params.layout();
         let mut tensors = Vec::new();
         let mut add = |prefix: &str, id: ParamId, flat: &'a [R]| {
@@ -66,6 +75,7 @@ impl<'a, R: Real> Contents<'a, R> {
                 shape: entry.shape.to_vec(),
                 // Within the flat allocation: the lengths are those of the layout.
                 numbers: Numbers::Reals(&flat[layout.range(id)]),
+                stored: stored.clone(),
             });
         };
         owned(layout).for_each(|id| add(PARAMS, id, params.flat()));
@@ -97,6 +107,7 @@ impl<'a, R: Real> Contents<'a, R> {
                 name: EPOCH.to_owned(),
                 shape: vec![state.sampler.epoch.len()],
                 numbers: Numbers::Indices(&state.sampler.epoch),
+                stored: Stored::U32,
             });
             metadata.insert(STATE.to_owned(), json!(StateRecord::of(state)).to_string());
         }
@@ -106,6 +117,11 @@ impl<'a, R: Real> Contents<'a, R> {
         metadata.insert(CONFIG.to_owned(), config.to_owned());
         metadata.insert(DATA_BYTES.to_owned(), data_bytes.to_string());
         Self { metadata, tensors }
+    }
+
+    /// The first number that the file cannot hold.
+    pub(super) fn too_large(&self) -> Option<Fault> {
+        self.tensors.iter().find_map(Tensor::too_large)
     }
 
     /// Writes the file.
@@ -123,11 +139,10 @@ impl<'a, R: Real> Contents<'a, R> {
     fn checksum(&self, piece: &mut [u8]) -> io::Result<u64> {
         let mut crc = checksum_of(&self.metadata);
         for tensor in &self.tensors {
-            let stored = tensor.stored();
             add_tensor(
                 &mut crc,
                 &tensor.name,
-                &stored,
+                &tensor.stored,
                 &tensor.shape,
                 tensor.bytes(),
             );
@@ -150,7 +165,7 @@ impl<'a, R: Real> Contents<'a, R> {
             let begin = end;
             end += tensor.bytes();
             let record = json!({
-                "dtype": tensor.stored().name(),
+                "dtype": tensor.stored.name(),
                 "shape": tensor.shape,
                 "data_offsets": [begin, end],
             });
@@ -171,18 +186,33 @@ impl<'a, R: Real> Contents<'a, R> {
 }
 
 impl<R: Real> Tensor<'_, R> {
-    fn stored(&self) -> Stored {
-        match self.numbers {
-            Numbers::Reals(_) => Stored::of(R::DTYPE),
-            Numbers::Indices(_) => Stored::U32,
+    /// The first finite number that is infinite in the type of the file.
+    fn too_large(&self) -> Option<Fault> {
+        let Numbers::Reals(values) = self.numbers else {
+            return None;
+        };
+        if self.stored != Stored::F16 {
+            return None;
         }
+        let is_too_large = |x: &R| x.is_finite() && !f16::from_f64(x.to_f64()).is_finite();
+        let element = values.iter().position(is_too_large)?;
+        Some(Fault::TooLarge {
+            tensor: self.name.clone(),
+            element,
+            found: values[element].to_string(),
+        })
     }
 
     fn bytes(&self) -> usize {
         match self.numbers {
-            Numbers::Reals(values) => size_of_val(values),
+            Numbers::Reals(values) => self.size() * values.len(),
             Numbers::Indices(values) => size_of_val(values),
         }
+    }
+
+    /// Bytes of a number in the file.
+    fn size(&self) -> usize {
+        self.stored.size().unwrap_or(size_of::<R>())
     }
 
     /// Hands the bytes to `sink`, as many at a time as `piece` takes.
@@ -194,8 +224,20 @@ impl<R: Real> Tensor<'_, R> {
         match self.numbers {
             Numbers::Reals(values) => {
                 for values in values.chunks(piece.len() / size_of::<R>()) {
-                    let bytes = &mut piece[..size_of_val(values)];
-                    encode(values, bytes);
+                    let bytes = &mut piece[..self.size() * values.len()];
+                    match self.stored {
+                        Stored::Bf16 => {
+                            for (slot, x) in bytes.as_chunks_mut().0.iter_mut().zip(values) {
+                                *slot = bf16::from_f64(x.to_f64()).to_le_bytes();
+                            }
+                        }
+                        Stored::F16 => {
+                            for (slot, x) in bytes.as_chunks_mut().0.iter_mut().zip(values) {
+                                *slot = f16::from_f64(x.to_f64()).to_le_bytes();
+                            }
+                        }
+                        _ => encode(values, bytes),
+                    }
                     sink(bytes)?;
                 }
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use nd_core::autograd::{Mode, Params};
 use nd_core::rng::Key;
-use nd_core::{Loss, Network, RunOptions, WindowSource};
+use nd_core::{Loss, Network, Precision, RunOptions, WindowSource};
 use nd_data::{Panel, PanelWindows, WindowConfig, WindowSet};
 
 use super::config::{ForecasterConfig, GivenLoss, Parts};
@@ -245,6 +245,23 @@ impl Fitted {
             &config_text(&self.config),
             &self.params,
             None,
+        )?)
+    }
+
+    /// Saves configuration and parameters in sixteen bits: half the file, rounded weights. [`Fitted::load`] reads it.
+    ///
+    /// # Errors
+    /// The file cannot be written, or a parameter is too large for f16.
+    pub fn save_half(
+        &self,
+        path: impl AsRef<Path>,
+        precision: Precision,
+    ) -> Result<(), ModelError> {
+        Ok(checkpoint::save_half(
+            path.as_ref(),
+            &config_text(&self.config),
+            &self.params,
+            precision,
         )?)
     }
 

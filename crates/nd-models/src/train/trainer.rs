@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nd_amp::TrainStep;
+use nd_amp::{MixedPrecisionConfig, Outcome, TrainStep};
 use nd_core::autograd::{Mode, Params};
 use nd_core::train_state::Best;
-use nd_core::{Batch, Buffer, Objective, RunOptions, TrainState, WindowSource};
+use nd_core::train_state::LossScaleState;
+use nd_core::{Batch, Buffer, Objective, Precision, RunOptions, TrainState, WindowSource};
 use nd_data::WindowScaler;
 use nd_simd::SimdReal;
 
@@ -114,8 +115,9 @@ impl<R: SimdReal> Trainer<'_, R> {
     /// put back at the end.
     ///
     /// # Errors
-    /// Bad settings, no windows to learn from, a step whose loss or gradient is not finite, or a checkpoint that cannot
-    /// be saved; parameters and state are then those after the last good step.
+    /// Bad settings, no windows to learn from, a step whose loss or gradient is not finite (in sixteen bits: fifty of them in a
+    /// row, each skipped), or a checkpoint that cannot be saved; parameters and state are then those after the last good
+    /// step.
     ///
     /// # Panics
     /// The parameters are not those of the network, or the state has not the optimizer's moments.
@@ -167,6 +169,12 @@ impl<R: SimdReal> Trainer<'_, R> {
         if is_over(state) {
             stop = Stop::Early;
         }
+        let mixed = (self.options.precision != Precision::F32).then(MixedPrecisionConfig::default);
+        if let Some(mixed) = &mixed
+            && state.loss_scale == LossScaleState::default()
+        {
+            state.loss_scale = mixed.initial_state();
+        }
         while state.step < config.max_steps && stop == Stop::Completed {
             before.clone_from(&state.sampler);
             let windows = sampler.draw(
@@ -177,9 +185,18 @@ impl<R: SimdReal> Trainer<'_, R> {
             );
             gather(self.train, windows, &mut batch, parallel);
             let lr = learning_rate(config, state.step);
-            let report = step.run(self.objective, params, state, &batch, self.options, lr);
-            let report = match report {
-                Ok(report) => report,
+            let objective = self.objective;
+            let outcome = match &mixed {
+                None => (step.run(objective, params, state, &batch, self.options, lr))
+                    .map(Outcome::Taken),
+                Some(mixed) => {
+                    step.run_scaled(objective, params, state, &batch, self.options, lr, mixed)
+                }
+            };
+            let report = match outcome {
+                Ok(Outcome::Taken(report)) => report,
+                // The next batch, with a smaller loss scale.
+                Ok(Outcome::Skipped { .. }) => continue,
                 Err(error) => {
                     state.sampler.clone_from(&before);
                     if let Some(Checkpoints { save, .. }) = &mut checkpoints {

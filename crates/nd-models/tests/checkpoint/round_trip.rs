@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use nd_core::autograd::{Params, ParamsBuilder};
 use nd_core::train_state::TrainState;
-use nd_core::{Buffer, Real, bf16, f16};
-use nd_models::checkpoint::{RawCheckpoint, read, save};
+use nd_core::{Buffer, Precision, Real, bf16, f16};
+use nd_models::checkpoint::{RawCheckpoint, read, save, save_half};
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize};
 
@@ -47,6 +47,57 @@ fn f32_comes_back() {
 #[test]
 fn f64_comes_back() {
     comes_back::<f64>();
+}
+
+#[test]
+fn half_the_file_comes_back_rounded_into_either_type() {
+    let layout = rich_layout();
+    let params = Params::<f32>::init(&layout, 3);
+    let folder = Folder::new("half");
+    let whole = folder.file("whole.safetensors");
+    save(&whole, CONFIG, &params, None).unwrap();
+    for precision in [Precision::Bf16, Precision::F16] {
+        let path = folder.file("half.safetensors");
+        save_half(&path, CONFIG, &params, precision).unwrap();
+        let values = layout.ids().filter(|&id| layout.owner(id) == id);
+        let values: usize = values.map(|id| layout.range(id).len()).sum();
+        let bytes = |path: &Path| std::fs::metadata(path).unwrap().len() as usize;
+        // The headers differ by a few characters; the tensors by half.
+        let saved = bytes(&whole) - bytes(&path);
+        assert!(
+            saved.abs_diff(2 * values) < 200,
+            "{saved} of {values} values"
+        );
+        let raw = read(&path).unwrap();
+        let (narrow, wide) = (raw.params::<f32>(&layout), raw.params::<f64>(&layout));
+        let (narrow, wide) = (narrow.unwrap(), wide.unwrap());
+        for ((&x, &narrow), &wide) in params.flat().iter().zip(narrow.flat()).zip(wide.flat()) {
+            let expected = match precision {
+                Precision::F16 => f16::from_f32(x).to_f64(),
+                _ => bf16::from_f32(x).to_f64(),
+            };
+            assert_eq!((f64::from(narrow), wide), (expected, expected));
+        }
+        // What is half already stays what it is.
+        save_half(&path, CONFIG, &narrow, precision).unwrap();
+        let again = read(&path).unwrap().params::<f32>(&layout).unwrap();
+        assert_eq!(bits(again.flat()), bits(narrow.flat()));
+    }
+}
+
+#[test]
+fn a_parameter_beyond_f16_is_refused_and_leaves_the_old_file() {
+    let layout = rich_layout();
+    let mut params = Params::<f32>::init(&layout, 3);
+    let folder = Folder::new("beyond-f16");
+    let path = folder.file("model.safetensors");
+    save(&path, CONFIG, &params, None).unwrap();
+    let id = layout.ids().next().unwrap();
+    params.get_mut(id)[0] = 1e6;
+    let error = save_half(&path, CONFIG, &params, Precision::F16).unwrap_err();
+    assert!(error.to_string().contains("65504"), "{error}");
+    assert!(read(&path).unwrap().params::<f32>(&layout).is_ok());
+    save_half(&path, CONFIG, &params, Precision::Bf16).unwrap();
 }
 
 #[test]

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use nd_amp::TrainStep;
+use nd_amp::{MixedPrecisionConfig, Outcome, TrainStep};
 use nd_core::autograd::Params;
-use nd_core::{Batch, Loss, Network, Objective, RunOptions, Threads, TrainState};
+use nd_core::{Batch, Loss, Network, Objective, Precision, RunOptions, Threads, TrainState};
 use nd_data::datasets::SyntheticHourly;
 use nd_data::{Exogenous, Panel, PanelWindows, WindowConfig, WindowSet};
 use nd_models::loss::LossConfig;
@@ -83,6 +83,15 @@ impl<'p> Run<'p> {
         }
     }
 
+    /// The same run in another format, with the loss scale at its beginning.
+    pub(crate) fn in_precision(mut self, precision: Precision) -> Self {
+        self.options.precision = precision;
+        if precision != Precision::F32 {
+            self.state.loss_scale = MixedPrecisionConfig::default().initial_state();
+        }
+        self
+    }
+
     /// Takes one step and returns its loss.
     pub(crate) fn step(&mut self) -> f64 {
         let Self {
@@ -108,8 +117,15 @@ impl<'p> Run<'p> {
             let windows = sampler.draw(&*source, &mut state.sampler, config.batch_size, count);
             gather(&*source, windows, batch, parallel);
             let lr = learning_rate(config, state.step);
-            let report = step.run(objective, params, state, batch, options, lr);
-            report.expect("a finite step").loss
+            if options.precision == Precision::F32 {
+                let report = step.run(objective, params, state, batch, options, lr);
+                return report.expect("a finite step").loss;
+            }
+            let mixed = MixedPrecisionConfig::default();
+            match step.run_scaled(objective, params, state, batch, options, lr, &mixed) {
+                Ok(Outcome::Taken(report)) => report.loss,
+                other => panic!("expected a step, found {other:?}"),
+            }
         })
     }
 }

@@ -80,6 +80,25 @@ impl<'a, R: Real> StackRef<'a, R> {
         )
     }
 
+    /// The number of matrices.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// One of the matrices.
+    #[track_caller]
+    pub(crate) fn get(&self, index: usize) -> MatRef<'a, R> {
+        let first = self.first;
+        let data = first.data_for(index * self.step);
+        MatRef::strided(
+            data,
+            first.rows(),
+            first.cols(),
+            first.row_stride(),
+            first.col_stride(),
+        )
+    }
+
     /// All matrices transposed.
     #[must_use]
     pub fn t(self) -> Self {
@@ -136,5 +155,11 @@ impl<'a, R: Real> StackMut<'a, R> {
             count,
             rows * cols,
         )
+    }
+
+    /// One of the matrices.
+    #[track_caller]
+    pub(crate) fn get_mut(&mut self, index: usize) -> MatMut<'_, R> {
+        self.first.later(index * self.step)
     }
 }

@@ -5,6 +5,9 @@
 
 use nd_core::Element;
 
+use crate::autocast;
+use crate::lanes::SimdReal;
+
 /// A read-only matrix: element `(i, j)` is `data[i * row_stride + j * col_stride]`.
 #[derive(Clone, Copy, Debug)]
 pub struct MatRef<'a, R> {
@@ -89,6 +92,11 @@ impl<'a, R: Element> MatRef<'a, R> {
             row_stride,
             col_stride,
         }
+    }
+
+    /// The slice from an element on.
+    pub(super) fn data_for(self, start: usize) -> &'a [R] {
+        self.data.get(start..).unwrap_or_default()
     }
 
     /// The transpose.
@@ -254,6 +262,30 @@ impl<'a, R: Element> MatMut<'a, R> {
         }
     }
 
+    /// The matrix of the same shape and strides that starts `step` elements later.
+    ///
+    /// # Panics
+    /// It leaves the slice.
+    #[track_caller]
+    pub(super) fn later(&mut self, step: usize) -> MatMut<'_, R> {
+        let Self {
+            rows,
+            cols,
+            row_stride,
+            col_stride,
+            ..
+        } = *self;
+        let data = self.data.get_mut(step..).unwrap_or_default();
+        check_span(data.len(), rows, cols, row_stride, col_stride);
+        MatMut {
+            data,
+            rows,
+            cols,
+            row_stride,
+            col_stride,
+        }
+    }
+
     /// The same matrix for a shorter time.
     #[must_use]
     pub fn reborrow(&mut self) -> MatMut<'_, R> {
@@ -323,6 +355,32 @@ impl<'a, R: Element> MatMut<'a, R> {
             self.cols
         );
         &mut self.data[i * self.row_stride + j * self.col_stride]
+    }
+}
+
+impl<'a, R: SimdReal> MatRef<'a, R> {
+    /// The same matrix as the f32 matrix that it is; `None` for f64.
+    pub(crate) fn into_f32(self) -> Option<MatRef<'a, f32>> {
+        Some(MatRef {
+            data: autocast::as_f32(self.data)?,
+            rows: self.rows,
+            cols: self.cols,
+            row_stride: self.row_stride,
+            col_stride: self.col_stride,
+        })
+    }
+}
+
+impl<'a, R: SimdReal> MatMut<'a, R> {
+    /// The same matrix as the f32 matrix that it is; `None` for f64.
+    pub(crate) fn into_f32(self) -> Option<MatMut<'a, f32>> {
+        Some(MatMut {
+            data: autocast::as_f32_mut(self.data)?,
+            rows: self.rows,
+            cols: self.cols,
+            row_stride: self.row_stride,
+            col_stride: self.col_stride,
+        })
     }
 }
 

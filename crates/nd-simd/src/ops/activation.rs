@@ -2,11 +2,12 @@
 //!
 //! After a dense layer, prefer the activation of [`super::linear::LinearExt::linear`], which saves a pass over memory.
 
-use nd_core::autograd::{Accumulate, Backward, NodeId, Op, Var};
+use nd_core::autograd::{Accumulate, Backward, NodeId, Op, StoredRef, Var};
 use nd_core::threads;
 
 use super::BLOCK;
 use crate::activations::{Activation, Saved, activation_backward, activation_forward};
+use crate::autocast;
 use crate::lanes::SimdReal;
 
 /// Activation functions.
@@ -66,6 +67,18 @@ impl<R: SimdReal> ActivationExt for Var<'_, R> {
         }
         let tape = self.tape();
         let level = tape.options().simd;
+        let stored = self.stored();
+        if autocast::is_half(stored) {
+            let (precision, len) = (stored.precision(), self.shape().numel());
+            let y = autocast::map_stored(tape, precision, len, |part, y, rooms| {
+                let x = autocast::read(level, stored, part, &mut rooms.a);
+                activation_forward(level, activation, x, y);
+            });
+            return tape.record_stored(self.shape(), y, &[self], || ActivationOp {
+                x: self.id(),
+                activation,
+            });
+        }
         let value = self.value();
         let x: &[R] = &value;
         let mut y = tape.scratch(x.len());
@@ -101,15 +114,34 @@ impl<R: SimdReal> Op<R> for ActivationOp {
     }
 
     fn backward(&self, step: &Backward<'_, R>) {
+        let level = step.options().simd;
+        let saved = match self.activation.saved() {
+            Saved::Input => step.stored(self.x),
+            Saved::Output => step.stored_y(),
+        };
+        if let Some(precision) = step.takes_half(self.x) {
+            let (dy, len) = (step.stored_dy(), step.shape(self.x).numel());
+            let write = Accumulate::Write;
+            let dx = autocast::map_stored(step.tape(), precision, len, |part, dx, rooms| {
+                let saved = autocast::read(level, saved, part.clone(), &mut rooms.a);
+                let dy = autocast::read(level, dy, part, &mut rooms.b);
+                activation_backward(level, self.activation, saved, dy, dx, write);
+            });
+            step.give(self.x, dx);
+            return;
+        }
         let Some(mut dx) = step.grad(self.x) else {
             return;
         };
-        let value = match self.activation.saved() {
-            Saved::Input => step.value(self.x),
-            Saved::Output => step.y(),
-        };
-        let (level, saved, dy): (_, &[R], _) = (step.options().simd, &value, step.dy());
+        let dy = step.dy();
         let accumulate: Accumulate = dx.accumulate;
+        let StoredRef::Full(saved) = saved else {
+            autocast::for_each_part(step.parallel(), &mut dx, |part, dx, rooms| {
+                let saved = autocast::read(level, saved, part.clone(), &mut rooms.a);
+                activation_backward(level, self.activation, saved, &dy[part], dx, accumulate);
+            });
+            return;
+        };
         threads::for_each_chunk(step.parallel(), &mut dx, BLOCK, |i, dx| {
             let part = i * BLOCK..i * BLOCK + dx.len();
             let (saved, dy) = (&saved[part.clone()], &dy[part]);

@@ -4,8 +4,9 @@
 //! over); otherwise it uses the running ones. A network with a batch norm couples its rows: it runs on one tape.
 
 use nd_core::Buffer;
-use nd_core::autograd::{Backward, NodeId, Op, ParamId, Var};
+use nd_core::autograd::{Accumulate, Backward, NodeId, Op, ParamId, Var};
 
+use crate::autocast;
 use crate::lanes::SimdReal;
 use crate::norm::{
     BatchNorm, BatchNormSaved, batch_moments, batch_norm_apply, batch_norm_backward,
@@ -61,7 +62,8 @@ impl<R: SimdReal> BatchNormExt for Var<'_, R> {
                 self.shape()
             );
         }
-        let (x, g, b) = (self.value(), gain.value(), bias.value());
+        let x = autocast::wide(tape, self.stored());
+        let (g, b) = (gain.value(), bias.value());
         let (mut mean, mut variance) = (tape.scratch(cols), tape.scratch(cols));
         let of_batch = tape.is_training() || running.is_none();
         if of_batch {
@@ -94,7 +96,8 @@ impl<R: SimdReal> BatchNormExt for Var<'_, R> {
             gain: &g,
         };
         batch_norm_apply(level, parallel, saved, &b, &x, &mut y);
-        tape.record(self.shape(), y, &[self, gain, bias], || BatchNormOp {
+        let y = autocast::narrow_all(tape, self.stored().precision(), y);
+        tape.record_stored(self.shape(), y, &[self, gain, bias], || BatchNormOp {
             x: self.id(),
             gain: gain.id(),
             bias: bias.id(),
@@ -123,7 +126,11 @@ impl<R: SimdReal> Op<R> for BatchNormOp<R> {
     }
 
     fn backward(&self, step: &Backward<'_, R>) {
-        let (x, gain) = (step.value(self.x), step.value(self.gain));
+        let tape = step.tape();
+        let (x, gain) = (
+            autocast::wide(tape, step.stored(self.x)),
+            step.value(self.gain),
+        );
         let cols = gain.len();
         let rows = x.len() / cols.max(1);
         let mut scratch = step.scratch(batch_norm_scratch(rows, cols));
@@ -133,8 +140,13 @@ impl<R: SimdReal> Op<R> for BatchNormOp<R> {
             variance: &self.variance,
             gain: &gain,
         };
-        let (mut dx, mut dgain) = (step.grad(self.x), step.grad(self.gain));
-        let mut dbias = step.grad(self.bias);
+        let rounded = step.takes_half(self.x);
+        let mut dx = match rounded {
+            None => step.grad(self.x),
+            Some(_) => None,
+        };
+        let mut fresh = rounded.map(|precision| (precision, step.scratch(x.len())));
+        let (mut dgain, mut dbias) = (step.grad(self.gain), step.grad(self.bias));
         let backward = if self.of_batch {
             batch_norm_backward
         } else {
@@ -145,11 +157,17 @@ impl<R: SimdReal> Op<R> for BatchNormOp<R> {
             step.parallel(),
             saved,
             &x,
-            step.dy(),
-            super::slot(&mut dx),
+            &autocast::wide(tape, step.stored_dy()),
+            match &mut fresh {
+                Some((_, dx)) => Some((&mut dx[..], Accumulate::Write)),
+                None => super::slot(&mut dx),
+            },
             super::slot(&mut dgain),
             super::slot(&mut dbias),
             &mut scratch,
         );
+        if let Some((precision, dx)) = fresh {
+            step.give(self.x, autocast::narrow_all(tape, precision, dx));
+        }
     }
 }

@@ -4,6 +4,7 @@ use nd_core::autograd::{Accumulate, Backward, NodeId, Op, Var};
 use nd_core::threads;
 
 use super::{BLOCK, row_chunk};
+use crate::autocast;
 use crate::elementwise::{accumulate_product, bias_forward, mul_forward};
 use crate::lanes::SimdReal;
 use crate::reduce::column_sums;
@@ -42,6 +43,29 @@ impl<R: SimdReal> BiasExt for Var<'_, R> {
     fn add_bias(self, bias: Self) -> Self {
         check(self, bias, "bias");
         let tape = self.tape();
+        let stored = self.stored();
+        if autocast::is_half(stored) {
+            let (level, b) = (tape.options().simd, bias.value());
+            let (precision, len) = (stored.precision(), self.shape().numel());
+            let b: &[R] = &b;
+            let y = autocast::map_stored(tape, precision, len, |part, y, rooms| {
+                let x = autocast::read(level, stored, part.clone(), &mut rooms.a);
+                // The part may begin and end inside a row.
+                let mut done = 0;
+                while done < y.len() {
+                    let column = (part.start + done) % b.len();
+                    let count = (b.len() - column).min(y.len() - done);
+                    let place = done..done + count;
+                    let b = &b[column..column + count];
+                    bias_forward(level, &x[place.clone()], b, &mut y[place]);
+                    done += count;
+                }
+            });
+            return tape.record_stored(self.shape(), y, &[self, bias], || AddBias {
+                x: self.id(),
+                bias: bias.id(),
+            });
+        }
         let (level, x, b) = (tape.options().simd, self.value(), bias.value());
         let (x, b): (&[R], &[R]) = (&x, &b);
         let mut y = tape.scratch(x.len());

@@ -2,12 +2,13 @@
 //!
 //! The mask is a function of the step's key, the op's number, the window and the element, and nothing of it is stored.
 
-use nd_core::autograd::{Accumulate, Backward, NodeId, Op, Var};
+use nd_core::autograd::{Accumulate, Backward, NodeId, Op, Stored, StoredRef, Tape, Var};
 use nd_core::rng::Key;
-use nd_core::threads;
+use nd_core::{Precision, threads};
 
 use super::row_chunk;
-use crate::dropout::dropout;
+use crate::autocast;
+use crate::dropout::{GRAIN, dropout, dropout_part};
 use crate::elementwise::add_forward;
 use crate::lanes::SimdReal;
 
@@ -48,6 +49,12 @@ impl<R: SimdReal> DropoutExt for Var<'_, R> {
             return self;
         }
         let mask = Mask::new(self, p, tape.next_key());
+        let stored = self.stored();
+        if autocast::is_half(stored) {
+            let len = self.shape().numel();
+            let y = mask.stored(tape, stored, None, len, stored.precision());
+            return tape.record_stored(self.shape(), y, &[self], || Dropout { x: self.id(), mask });
+        }
         let mut y = tape.scratch(self.shape().numel());
         let value = self.value();
         mask.apply(
@@ -69,6 +76,30 @@ impl<R: SimdReal> DropoutExt for Var<'_, R> {
         );
         let tape = self.tape();
         let level = tape.options().simd;
+        let stored = branch.stored();
+        if autocast::is_half(stored) {
+            let precision = stored.precision();
+            let mask = (p > 0.0 && tape.drops()).then(|| Mask::new(branch, p, tape.next_key()));
+            let y = match mask {
+                Some(mask) => {
+                    let base = Some(self.stored());
+                    mask.stored(tape, stored, base, shape.numel(), precision)
+                }
+                None => {
+                    let base = self.stored();
+                    autocast::map_stored(tape, precision, shape.numel(), |part, y, rooms| {
+                        let a = autocast::read(level, base, part.clone(), &mut rooms.a);
+                        let b = autocast::read(level, stored, part, &mut rooms.b);
+                        add_forward(level, a, b, y);
+                    })
+                }
+            };
+            return tape.record_stored(shape, y, &[self, branch], || AddDropout {
+                x: self.id(),
+                branch: branch.id(),
+                mask,
+            });
+        }
         let (value, branch_value) = (self.value(), branch.value());
         let mut y;
         let mask = if p == 0.0 || !tape.drops() {
@@ -93,6 +124,9 @@ impl<R: SimdReal> DropoutExt for Var<'_, R> {
     }
 }
 
+/// A run of elements of one window: the window, the first element, the place in the whole value.
+type Piece = (u64, usize, std::ops::Range<usize>);
+
 /// Everything that a mask is a function of.
 #[derive(Clone, Copy)]
 struct Mask {
@@ -110,6 +144,62 @@ impl Mask {
             p,
             first_window: x.tape().context().first_row as u64,
             cols: x.shape().numel() / windows,
+        }
+    }
+
+    /// `base + x mask`, kept in `precision`.
+    fn stored<R: SimdReal>(
+        &self,
+        tape: &Tape<R>,
+        x: StoredRef<'_, R>,
+        base: Option<StoredRef<'_, R>>,
+        len: usize,
+        precision: Precision,
+    ) -> Stored<R> {
+        let level = tape.options().simd;
+        let acc = match base {
+            Some(_) => Accumulate::Add,
+            None => Accumulate::Write,
+        };
+        autocast::map_stored(tape, precision, len, |part, y, rooms| {
+            let (key, p) = (self.key, self.p);
+            if let Some(base) = base {
+                y.copy_from_slice(autocast::read(level, base, part.clone(), &mut rooms.b));
+            }
+            let x = autocast::read(level, x, part.clone(), &mut rooms.a);
+            self.for_each_piece(part.clone(), |(window, first, place)| {
+                let skipped = first % GRAIN;
+                let place = place.start - part.start..place.end - part.start;
+                if skipped == 0 {
+                    let (x, y) = (&x[place.clone()], &mut y[place]);
+                    dropout_part(level, key, p, window, first, x, y, acc);
+                } else {
+                    // The beginning of the run shares random words with elements of the part before.
+                    let count = (GRAIN - skipped).min(place.len());
+                    let (mut wide, mut out) = ([R::ZERO; GRAIN], [R::ZERO; GRAIN]);
+                    let middle = place.start + count;
+                    let here = skipped..skipped + count;
+                    wide[here.clone()].copy_from_slice(&x[place.start..middle]);
+                    out[here.clone()].copy_from_slice(&y[place.start..middle]);
+                    let width = GRAIN.min(self.cols - (first - skipped));
+                    let (wide, out) = (&wide[..width], &mut out[..width]);
+                    dropout_part(level, key, p, window, first - skipped, wide, out, acc);
+                    y[place.start..middle].copy_from_slice(&out[here]);
+                    let (x, y) = (&x[middle..place.end], &mut y[middle..place.end]);
+                    dropout_part(level, key, p, window, first + count, x, y, acc);
+                }
+            });
+        })
+    }
+
+    /// The windows, or pieces of windows, that a part of the value is made of.
+    fn for_each_piece(&self, part: std::ops::Range<usize>, mut work: impl FnMut(Piece)) {
+        let mut start = part.start;
+        while start < part.end {
+            let (window, first) = (start / self.cols, start % self.cols);
+            let end = part.end.min(start + self.cols - first);
+            work((self.first_window + window as u64, first, start..end));
+            start = end;
         }
     }
 
@@ -169,6 +259,12 @@ impl<R: SimdReal> Op<R> for Dropout {
     }
 
     fn backward(&self, step: &Backward<'_, R>) {
+        if let Some(precision) = step.takes_half(self.x) {
+            let (dy, len) = (step.stored_dy(), step.shape(self.x).numel());
+            let dx = self.mask.stored(step.tape(), dy, None, len, precision);
+            step.give(self.x, dx);
+            return;
+        }
         if let Some(mut dx) = step.grad(self.x) {
             let accumulate = dx.accumulate;
             self.mask.apply(
@@ -194,7 +290,17 @@ impl<R: SimdReal> Op<R> for AddDropout {
     }
 
     fn backward(&self, step: &Backward<'_, R>) {
-        if let Some(mut branch) = step.grad(self.branch) {
+        if let Some(precision) = step.takes_half(self.branch) {
+            let (dy, len) = (step.stored_dy(), step.shape(self.branch).numel());
+            let (tape, level) = (step.tape(), step.options().simd);
+            let branch = match &self.mask {
+                Some(mask) => mask.stored(tape, dy, None, len, precision),
+                None => autocast::map_stored(tape, precision, len, |part, dx, rooms| {
+                    dx.copy_from_slice(autocast::read(level, dy, part, &mut rooms.a));
+                }),
+            };
+            step.give(self.branch, branch);
+        } else if let Some(mut branch) = step.grad(self.branch) {
             let (level, accumulate) = (step.options().simd, branch.accumulate);
             match &self.mask {
                 Some(mask) => {

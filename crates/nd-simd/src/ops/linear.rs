@@ -6,10 +6,11 @@
 //! weight that all shards share; `dw` and `db` go straight into the flat gradients.
 //! Weights are stored `[in, out]`, so that the forward product reads both operands row by row.
 
-use nd_core::autograd::{Accumulate, Backward, NodeId, Op, Orientation, Packed, Stored, Var};
+use nd_core::autograd::{Accumulate, Backward, Grad, NodeId, Op, Orientation, Packed, Stored, Var};
 use nd_core::{Buffer, Precision, threads};
 
 use crate::activations::{Activation, Saved, activation_backward, activation_forward};
+use crate::autocast::{self, Gradient, InputGradient, LayerGradients, Place};
 use crate::dispatch::SimdLevel;
 use crate::lanes::SimdReal;
 use crate::matmul::{Epilogue, MatMut, MatRef, multiply_fused, multiply_fused_parallel};
@@ -52,6 +53,9 @@ impl<'t, R: SimdReal> LinearExt<'t, R> for Var<'t, R> {
                 w.shape()
             );
         }
+        if autocast::precision(tape) != Precision::F32 {
+            return in_half(x, w, b, activation);
+        }
         let level = tape.options().simd;
         let (xv, wv, bv) = (x.value(), w.value(), b.map(Var::value));
         let mut y = tape.scratch(rows * outputs);
@@ -88,12 +92,64 @@ impl<'t, R: SimdReal> LinearExt<'t, R> for Var<'t, R> {
             w: w.id(),
             b: b.map(Var::id),
             activation,
-            saved: saved.map(|z| tape.save_for_backward(z, tape.options().precision)),
+            saved: saved.map(Stored::Full),
         };
         match b {
             Some(b) => tape.record(shape, y, &[x, w, b], op),
             None => tape.record(shape, y, &[x, w], op),
         }
+    }
+}
+
+/// The layer in the format of the run.
+#[track_caller]
+fn in_half<'t, R: SimdReal>(
+    x: Var<'t, R>,
+    w: Var<'t, R>,
+    b: Option<Var<'t, R>>,
+    activation: Activation,
+) -> Var<'t, R> {
+    let tape = x.tape();
+    let (precision, level) = (autocast::precision(tape), tape.options().simd);
+    let (inputs, outputs) = (w.shape().rows(), w.shape().cols());
+    let sizes = [x.shape().rows(), inputs, outputs];
+    let bias = b.map(Var::value);
+    let copy = autocast::weight_copy_of(
+        tape,
+        level,
+        precision,
+        Orientation::AsStored,
+        w.param_id(),
+        w.stored(),
+        [inputs, outputs],
+    );
+    let keeps_argument = activation.saved() == Saved::Input && tape.is_recording();
+    let (y, saved) = autocast::linear_forward(
+        Place {
+            level,
+            parallel: tape.parallel(),
+            pool: tape.pool(),
+        },
+        precision,
+        autocast::stored_f32(x.stored()),
+        copy.view(Orientation::AsStored, inputs, outputs),
+        sizes,
+        bias.as_deref().and_then(autocast::as_f32),
+        activation,
+        keeps_argument,
+    );
+    let shape = x.shape().with_cols(outputs);
+    let op = || Linear {
+        x: x.id(),
+        w: w.id(),
+        b: b.map(Var::id),
+        activation,
+        saved: saved.map(autocast::from_f32),
+    };
+    let y = autocast::from_f32(y);
+    match b {
+        Some(b) => tape.record_stored(shape, y, &[x, w, b], op),
+        None => tape.record_stored(shape, y, &[x, w], op),
     }
 }
 
@@ -116,6 +172,13 @@ fn product<R: SimdReal>(
     multiply(level, R::ONE, a, b, accumulate.beta(), c, epilogue);
 }
 
+/// A gradient of an f32 tape, where it is wanted.
+fn gradient<'a, R: SimdReal>(grad: &'a mut Option<Grad<'_, R>>) -> Option<Gradient<'a>> {
+    let grad = grad.as_mut()?;
+    let accumulate = grad.accumulate;
+    autocast::as_f32_mut(&mut grad[..]).map(|values| Gradient { values, accumulate })
+}
+
 struct Linear<R: SimdReal> {
     x: NodeId,
     w: NodeId,
@@ -131,6 +194,9 @@ impl<R: SimdReal> Op<R> for Linear<R> {
     }
 
     fn backward(&self, step: &Backward<'_, R>) {
+        if autocast::precision(step.tape()) != Precision::F32 {
+            return self.backward_in_half(step);
+        }
         let (level, parallel) = (step.options().simd, step.parallel());
         let inputs = step.shape(self.x).cols();
         let outputs = step.shape(self.w).cols();
@@ -182,6 +248,59 @@ impl<R: SimdReal> Op<R> for Linear<R> {
 }
 
 impl<R: SimdReal> Linear<R> {
+    fn backward_in_half(&self, step: &Backward<'_, R>) {
+        let (tape, level) = (step.tape(), step.options().simd);
+        let precision = autocast::precision(tape);
+        let (inputs, outputs) = (step.shape(self.w).rows(), step.shape(self.w).cols());
+        let rows = step.shape(self.x).rows();
+        let mut db = self.b.and_then(|b| step.grad(b));
+        let copy = step.wants(self.x).then(|| {
+            autocast::weight_copy_of(
+                tape,
+                level,
+                precision,
+                Orientation::Transposed,
+                step.param_id(self.w),
+                step.stored(self.w),
+                [inputs, outputs],
+            )
+        });
+        let saved = match &self.saved {
+            Some(saved) => saved.view(),
+            None => step.stored_y(),
+        };
+        let layer = |dw, dx, db| LayerGradients {
+            x: autocast::stored_f32(step.stored(self.x)),
+            w_t: copy
+                .as_ref()
+                .map(|copy| copy.view(Orientation::Transposed, outputs, inputs)),
+            dy: autocast::stored_f32(step.stored_dy()),
+            activation: self.activation,
+            saved: autocast::stored_f32(saved),
+            db,
+            dw,
+            dx,
+        };
+        let place = Place {
+            level,
+            parallel: step.parallel(),
+            pool: step.pool(),
+        };
+        let sizes = [rows, inputs, outputs];
+        let mut dw = step.grad(self.w);
+        let rounded = step.takes_half(self.x).is_some();
+        let mut dx = if rounded { None } else { step.grad(self.x) };
+        let to = match gradient(&mut dx) {
+            Some(dx) => InputGradient::Into(dx),
+            None if rounded => InputGradient::Rounded,
+            None => InputGradient::None,
+        };
+        let layer = layer(gradient(&mut dw), to, gradient(&mut db));
+        if let Some(dx) = autocast::linear_backward(place, precision, sizes, layer) {
+            step.give(self.x, autocast::from_f32(dx));
+        }
+    }
+
     /// The gradient of the activation's argument; `None` where it is that of the output.
     fn activation_gradient(&self, step: &Backward<'_, R>) -> Option<Buffer<R>> {
         if self.activation == Activation::Identity {

@@ -3,13 +3,16 @@
 //! The leading dimensions of both must agree; or one of the two is a single matrix, which multiplies every matrix of the
 //! other. For a weight on the right, [`super::linear`] does the same with a bias and an activation.
 
+use nd_core::Precision;
 use nd_core::autograd::{Accumulate, Backward, NodeId, Op, Var};
 use nd_core::shape::Shape;
 
+use crate::autocast;
 use crate::dispatch::SimdLevel;
 use crate::lanes::SimdReal;
 use crate::matmul::{
-    MatMut, MatRef, StackMut, StackRef, multiply_parallel, multiply_stack, multiply_stack_parallel,
+    Epilogue, MatMut, MatRef, StackMut, StackRef, multiply_half, multiply_half_parallel,
+    multiply_parallel, multiply_stack, multiply_stack_parallel,
 };
 
 /// Matrix products on the tape.
@@ -63,10 +66,12 @@ fn multiply<'t, R: SimdReal>(a: Var<'t, R>, b: Var<'t, R>, b_transposed: bool) -
     let run = Run {
         level: tape.options().simd,
         parallel: tape.parallel(),
+        precision: autocast::precision(tape),
     };
     let c = StackMut::contiguous(&mut y, count, m, n);
     run.products(plan.a(&av), plan.b(&bv), Accumulate::Write, c);
-    tape.record(shape, y, &[a, b], || Matmul {
+    let y = autocast::narrow_all(tape, run.precision, y);
+    tape.record_stored(shape, y, &[a, b], || Matmul {
         a: a.id(),
         b: b.id(),
         plan,
@@ -145,6 +150,7 @@ impl Plan {
 struct Run {
     level: SimdLevel,
     parallel: bool,
+    precision: Precision,
 }
 
 impl Run {
@@ -155,12 +161,41 @@ impl Run {
         accumulate: Accumulate,
         c: StackMut<'_, R>,
     ) {
+        if self.precision != Precision::F32 {
+            let mut c = c;
+            for i in 0..a.count() {
+                self.product(a.get(i), b.get(i), accumulate, c.get_mut(i));
+            }
+            return;
+        }
         let run = if self.parallel {
             multiply_stack_parallel
         } else {
             multiply_stack
         };
         run(self.level, R::ONE, a, b, accumulate.beta(), c);
+    }
+
+    /// One product in the format of the run.
+    fn product<R: SimdReal>(
+        self,
+        a: MatRef<'_, R>,
+        b: MatRef<'_, R>,
+        accumulate: Accumulate,
+        c: MatMut<'_, R>,
+    ) {
+        if let (Some(a), Some(b), Some(c)) = (a.into_f32(), b.into_f32(), c.into_f32())
+            && self.precision != Precision::F32
+        {
+            let run = if self.parallel {
+                multiply_half_parallel
+            } else {
+                multiply_half
+            };
+            let (beta, end) = (accumulate.beta(), Epilogue::default());
+            return run(self.level, self.precision, 1.0, a, b, beta, c, end);
+        }
+        unreachable!("sixteen bits are for f32 tapes");
     }
 
     /// The sum of all products, one after the other.
@@ -177,6 +212,12 @@ impl Run {
         };
         let mut empty = true;
         for (a, b) in products {
+            if self.precision != Precision::F32 {
+                self.product(a, b, accumulate, c.reborrow());
+                accumulate = Accumulate::Add;
+                empty = false;
+                continue;
+            }
             run(self.level, R::ONE, a, b, accumulate.beta(), c.reborrow());
             accumulate = Accumulate::Add;
             empty = false;
@@ -204,6 +245,7 @@ impl<R: SimdReal> Op<R> for Matmul {
         let run = Run {
             level: step.options().simd,
             parallel: step.parallel(),
+            precision: autocast::precision(step.tape()),
         };
         let dy = StackRef::contiguous(step.dy(), count, m, n);
         if let Some(mut da) = step.grad(self.a) {

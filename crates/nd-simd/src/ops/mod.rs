@@ -3,7 +3,8 @@
 //! Each file is one op: an extension trait on [`nd_core::autograd::Var`] whose method computes the value and records the
 //! op, and the op's backward pass below it. `use nd_simd::ops::prelude::*` brings every method into scope.
 //!
-//! Ops obey the options of their tape: the SIMD level, whether work may be split over threads, the mode.
+//! Ops obey the options of their tape: the SIMD level, whether work may be split over threads, the mode, and the number format by
+//! the table of [`crate::autocast`].
 
 pub mod activation;
 pub mod arithmetic;
@@ -16,6 +17,7 @@ pub mod interpolate;
 pub mod layer_norm;
 pub mod linear;
 pub mod log_softmax;
+mod lstm_half;
 pub mod matmul;
 pub mod moving_average;
 pub mod patches;

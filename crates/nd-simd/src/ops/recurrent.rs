@@ -6,19 +6,20 @@
 
 use std::cell::RefCell;
 
-use nd_core::Buffer;
-use nd_core::autograd::{Backward, Grad, NodeId, Op, Orientation, Packed, Var};
+use nd_core::autograd::{Backward, Grad, NodeId, Op, Orientation, Packed, Stored, Var};
 use nd_core::shape::Shape;
+use nd_core::{Buffer, Precision};
 
 use super::slice::SliceExt;
+use crate::autocast;
 use crate::dispatch::SimdLevel;
 use crate::elementwise::accumulate;
 use crate::lanes::SimdReal;
 use crate::permute::transpose;
 use crate::recurrent::{
     GradTarget, GruGradients, GruSaved, GruWeights, LstmGradients, LstmSaved, LstmState,
-    LstmWeights, RnnActivation, RnnGradients, RnnWeights, Sequence, gru_backward, gru_forward,
-    lstm_backward, lstm_forward, rnn_backward, rnn_forward,
+    LstmWeights, Products, RnnActivation, RnnGradients, RnnWeights, Sequence, gru_backward_with,
+    gru_forward_with, lstm_backward_with, lstm_forward_with, rnn_backward_with, rnn_forward_with,
 };
 
 /// The parameters of a recurrent layer with G gates (LSTM 4, GRU 3, plain 1).
@@ -87,6 +88,10 @@ pub trait RecurrentExt<'t, R: SimdReal>: Sized {
 
 impl<'t, R: SimdReal> RecurrentExt<'t, R> for Var<'t, R> {
     fn lstm(self, weights: &RecurrentWeights<'t, R>) -> Self {
+        if autocast::precision(self.tape()) != Precision::F32 {
+            let sequence = check(self, weights, Kind::Lstm { with_cell: false }, None, None);
+            return super::lstm_half::lstm(self, weights, sequence);
+        }
         run(self, weights, Kind::Lstm { with_cell: false }, None, None)
     }
 
@@ -187,7 +192,12 @@ fn run<'t, R: SimdReal>(
         hidden,
         ..
     } = sequence;
-    let (level, parallel) = (tape.options().simd, tape.parallel());
+    let level = tape.options().simd;
+    let products = Products {
+        level,
+        parallel: tape.parallel(),
+        precision: autocast::precision(tape),
+    };
     let state = rows * hidden;
     let bias = weights.biases.map(|(b_ih, b_hh)| {
         let mut bias = tape.scratch(kind.bias_len(hidden));
@@ -211,8 +221,8 @@ fn run<'t, R: SimdReal>(
                 .as_deref()
                 .zip(cv.as_deref())
                 .map(|(h, c)| LstmState { h, c });
-            lstm_forward(
-                level,
+            lstm_forward_with(
+                products,
                 sequence,
                 &LstmWeights {
                     w_ih: &w_ih,
@@ -226,7 +236,6 @@ fn run<'t, R: SimdReal>(
                     cells: &mut cells,
                 },
                 outputs,
-                parallel,
             );
             if with_cell {
                 match (steps, &cv) {
@@ -235,8 +244,8 @@ fn run<'t, R: SimdReal>(
                 }
             }
         }
-        Kind::Gru => gru_forward(
-            level,
+        Kind::Gru => gru_forward_with(
+            products,
             sequence,
             &GruWeights {
                 w_ih: &w_ih,
@@ -247,10 +256,9 @@ fn run<'t, R: SimdReal>(
             hv.as_deref(),
             GruSaved { blocks: &mut gates },
             outputs,
-            parallel,
         ),
-        Kind::Rnn(activation) => rnn_forward(
-            level,
+        Kind::Rnn(activation) => rnn_forward_with(
+            products,
             sequence,
             &RnnWeights {
                 w_ih: &w_ih,
@@ -261,7 +269,6 @@ fn run<'t, R: SimdReal>(
             &xv,
             hv.as_deref(),
             outputs,
-            parallel,
         ),
     }
     let mut inputs = [x; 7];
@@ -274,7 +281,14 @@ fn run<'t, R: SimdReal>(
         .map(|(slot, var)| *slot = var)
         .count();
     let shape = Shape::new(&[steps + usize::from(with_cell), rows, hidden]);
-    tape.record(shape, y, &inputs[..count], || Recurrent {
+    // A cell that goes on from here stays in f32.
+    let kept = if with_cell {
+        Precision::F32
+    } else {
+        products.precision
+    };
+    let y = autocast::narrow_all(tape, kept, y);
+    tape.record_stored(shape, y, &inputs[..count], || Recurrent {
         kind,
         sequence,
         x: x.id(),
@@ -283,7 +297,7 @@ fn run<'t, R: SimdReal>(
         biases: weights.biases.map(|(b_ih, b_hh)| [b_ih.id(), b_hh.id()]),
         h0: h0.map(Var::id),
         c0: c0.map(Var::id),
-        gates: RefCell::new(gates),
+        gates: RefCell::new(autocast::narrow_all(tape, kept, gates)),
         cells: RefCell::new(cells),
     })
 }
@@ -341,7 +355,7 @@ struct Recurrent<R: SimdReal> {
     h0: Option<NodeId>,
     c0: Option<NodeId>,
     /// The backward pass turns the gates into their gradients, in place.
-    gates: RefCell<Buffer<R>>,
+    gates: RefCell<Stored<R>>,
     cells: RefCell<Buffer<R>>,
 }
 
@@ -368,7 +382,7 @@ impl<R: SimdReal> Op<R> for Recurrent<R> {
         // The transpose is used once per step; shards share it.
         if let Some(id) = step.param_id(self.w_hh) {
             let packs = step.tape().params().packs();
-            let precision = nd_core::Precision::F32;
+            let precision = Precision::F32;
             let packed = packs.get(
                 id,
                 Orientation::Transposed,
@@ -397,7 +411,12 @@ impl<R: SimdReal> Recurrent<R> {
             hidden,
             ..
         } = self.sequence;
-        let (level, parallel) = (step.options().simd, step.parallel());
+        let level = step.options().simd;
+        let products = Products {
+            level,
+            parallel: step.parallel(),
+            precision: autocast::precision(step.tape()),
+        };
         let state = rows * hidden;
         let (x, w_ih, w_hh) = (
             step.value(self.x),
@@ -427,11 +446,20 @@ impl<R: SimdReal> Recurrent<R> {
             let (x_target, w_ih_target) = (target(&mut dx), target(&mut dw_ih));
             let (w_hh_target, h0_target) = (target(&mut dw_hh), target(&mut dh0));
             let mut gates = self.gates.borrow_mut();
+            let mut widened;
+            let gates: &mut [R] = match &mut *gates {
+                Stored::Full(gates) => gates,
+                half => {
+                    widened = step.scratch(half.len());
+                    widened.copy_from_slice(&half.load(step.pool()));
+                    &mut widened
+                }
+            };
             match self.kind {
                 Kind::Lstm { with_cell } => {
                     let start = h0.as_deref().zip(c0.as_deref());
-                    lstm_backward(
-                        level,
+                    lstm_backward_with(
+                        products,
                         self.sequence,
                         &LstmWeights {
                             w_ih: &w_ih,
@@ -442,7 +470,7 @@ impl<R: SimdReal> Recurrent<R> {
                         &x,
                         start.map(|(h, c)| LstmState { h, c }),
                         LstmSaved {
-                            gates: &mut gates,
+                            gates,
                             cells: &mut self.cells.borrow_mut(),
                         },
                         y,
@@ -457,11 +485,10 @@ impl<R: SimdReal> Recurrent<R> {
                             c0: target(&mut dc0),
                         },
                         &mut step.scratch(2 * state),
-                        parallel,
                     );
                 }
-                Kind::Gru => gru_backward(
-                    level,
+                Kind::Gru => gru_backward_with(
+                    products,
                     self.sequence,
                     &GruWeights {
                         w_ih: &w_ih,
@@ -471,7 +498,7 @@ impl<R: SimdReal> Recurrent<R> {
                     w_hh_t,
                     &x,
                     h0.as_deref(),
-                    GruSaved { blocks: &mut gates },
+                    GruSaved { blocks: gates },
                     y,
                     dy,
                     GruGradients {
@@ -482,10 +509,9 @@ impl<R: SimdReal> Recurrent<R> {
                         h0: h0_target,
                     },
                     &mut step.scratch(state),
-                    parallel,
                 ),
-                Kind::Rnn(activation) => rnn_backward(
-                    level,
+                Kind::Rnn(activation) => rnn_backward_with(
+                    products,
                     self.sequence,
                     &RnnWeights {
                         w_ih: &w_ih,
@@ -506,7 +532,6 @@ impl<R: SimdReal> Recurrent<R> {
                         h0: h0_target,
                     },
                     &mut step.scratch((steps + 1) * state),
-                    parallel,
                 ),
             }
         }

@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use nd_core::autograd::{Accumulate, Backward, NodeId, Op, Var};
+use nd_core::autograd::{Accumulate, Backward, NodeId, Op, Stored, StoredRef, Tape, Var};
 use nd_core::shape::{MAX_RANK, Shape};
+use nd_core::{Buffer, Element};
 
 use super::gather::StoredIds;
 use crate::gather::{gather_rows_backward, gather_rows_forward, read_range, write_range};
@@ -50,6 +51,18 @@ impl<R: SimdReal> SliceExt for Var<'_, R> {
             self.shape()
         );
         let shape = with_axis(self.shape(), axis, range.len());
+        let half = match self.stored() {
+            StoredRef::Full(_) => None,
+            StoredRef::Bf16(x) => Some(Stored::Bf16(copy_range(tape, whole, &range, x))),
+            StoredRef::F16(x) => Some(Stored::F16(copy_range(tape, whole, &range, x))),
+        };
+        if let Some(y) = half {
+            return tape.record_stored(shape, y, &[self], || Narrow {
+                x: self.id(),
+                axis: whole,
+                range,
+            });
+        }
         let mut y = tape.scratch(shape.numel());
         read_range(
             whole,
@@ -88,6 +101,23 @@ impl<R: SimdReal> SliceExt for Var<'_, R> {
     }
 }
 
+/// A range of an axis of values that are moved as they are.
+fn copy_range<R: SimdReal, E: Element>(
+    tape: &Tape<R>,
+    axis: Axis,
+    range: &Range<usize>,
+    x: &[E],
+) -> Buffer<E> {
+    let mut y = tape.pool().take(axis.outer * range.len() * axis.inner);
+    let (from, to) = (axis.len * axis.inner, range.len() * axis.inner);
+    if to > 0 {
+        for (x, y) in x.chunks_exact(from).zip(y.chunks_exact_mut(to)) {
+            y.copy_from_slice(&x[range.start * axis.inner..][..to]);
+        }
+    }
+    y
+}
+
 struct Narrow {
     x: NodeId,
     axis: Axis,
@@ -100,6 +130,16 @@ impl<R: SimdReal> Op<R> for Narrow {
     }
 
     fn backward(&self, step: &Backward<'_, R>) {
+        // Only a gradient in the same format moves as it is.
+        if step.takes_half(self.x) == Some(step.stored_dy().precision()) {
+            let dx = match step.stored_dy() {
+                StoredRef::Bf16(dy) => Stored::Bf16(self.spread(step, dy)),
+                StoredRef::F16(dy) => Stored::F16(self.spread(step, dy)),
+                StoredRef::Full(_) => unreachable!("no input takes a gradient in full here"),
+            };
+            step.give(self.x, dx);
+            return;
+        }
         let Some(mut dx) = step.grad(self.x) else {
             return;
         };
@@ -122,6 +162,21 @@ impl<R: SimdReal> Op<R> for Narrow {
             &mut dx,
             accumulate,
         );
+    }
+}
+
+impl Narrow {
+    /// The gradient of the whole axis: zero outside the range.
+    fn spread<R: SimdReal, E: Element>(&self, step: &Backward<'_, R>, dy: &[E]) -> Buffer<E> {
+        let Axis { outer, len, inner } = self.axis;
+        let mut dx = step.pool().take_zeroed(outer * len * inner);
+        let from = self.range.len() * inner;
+        if from > 0 {
+            for (dx, dy) in dx.chunks_exact_mut(len * inner).zip(dy.chunks_exact(from)) {
+                dx[self.range.start * inner..][..from].copy_from_slice(dy);
+            }
+        }
+        dx
     }
 }
 

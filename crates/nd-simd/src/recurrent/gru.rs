@@ -99,6 +99,24 @@ pub fn gru_forward<R: SimdReal>(
     y: &mut [R],
     parallel: bool,
 ) {
+    let products = Products::new(level, parallel);
+    gru_forward_with(products, sequence, weights, x, h0, saved, y);
+}
+
+/// [`gru_forward`] with products of its own.
+#[track_caller]
+pub(crate) fn gru_forward_with<R: SimdReal>(
+    products: Products,
+    sequence: Sequence,
+    weights: &GruWeights<'_, R>,
+    x: &[R],
+    h0: Option<&[R]>,
+    saved: GruSaved<'_, R>,
+    y: &mut [R],
+) {
+    let Products {
+        level, parallel, ..
+    } = products;
     let Sequence {
         steps,
         rows,
@@ -109,7 +127,6 @@ pub fn gru_forward<R: SimdReal>(
     sequence.check("x", x.len(), &[steps, rows, input]);
     sequence.check("y", y.len(), &[steps, rows, hidden]);
     sequence.check("the blocks", saved.blocks.len(), &[steps, rows, 4 * hidden]);
-    let products = Products { level, parallel };
     let w_ih = MatRef::row_major(weights.w_ih, input, 3 * hidden);
     let w_hh = MatRef::row_major(weights.w_hh, hidden, 3 * hidden);
     let (input_bias, state_bias) = weights.bias.map(|bias| bias.split_at(3 * hidden)).unzip();
@@ -271,6 +288,30 @@ pub fn gru_backward<R: SimdReal>(
     scratch: &mut [R],
     parallel: bool,
 ) {
+    let products = Products::new(level, parallel);
+    gru_backward_with(
+        products, sequence, weights, w_hh_t, x, h0, saved, y, dy, gradients, scratch,
+    );
+}
+
+/// [`gru_backward`] with products of its own.
+#[track_caller]
+pub(crate) fn gru_backward_with<R: SimdReal>(
+    products: Products,
+    sequence: Sequence,
+    weights: &GruWeights<'_, R>,
+    w_hh_t: &[R],
+    x: &[R],
+    h0: Option<&[R]>,
+    saved: GruSaved<'_, R>,
+    y: &[R],
+    dy: &[R],
+    gradients: GruGradients<'_, R>,
+    scratch: &mut [R],
+) {
+    let Products {
+        level, parallel, ..
+    } = products;
     let Sequence {
         steps,
         rows,
@@ -284,7 +325,6 @@ pub fn gru_backward<R: SimdReal>(
     sequence.check("dy", dy.len(), &[steps, rows, hidden]);
     sequence.check("the blocks", saved.blocks.len(), &[steps, rows, 4 * hidden]);
     sequence.check("the scratch", scratch.len(), &[rows, hidden]);
-    let products = Products { level, parallel };
     let w_hh_t = MatRef::row_major(w_hh_t, 3 * hidden, hidden);
     let step_state = rows * hidden;
     let dh = scratch;

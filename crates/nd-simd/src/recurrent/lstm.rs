@@ -16,7 +16,7 @@ use crate::matmul::{MatMut, MatRef};
 use crate::tree::for_each_block;
 
 /// Rows of a step that one thread takes.
-const ROW_BLOCK: usize = 16;
+pub(super) const ROW_BLOCK: usize = 16;
 
 /// The weights of a layer.
 #[derive(Clone, Copy, Debug)]
@@ -113,6 +113,24 @@ pub fn lstm_forward<R: SimdReal>(
     y: &mut [R],
     parallel: bool,
 ) {
+    let products = Products::new(level, parallel);
+    lstm_forward_with(products, sequence, weights, x, state, saved, y);
+}
+
+/// [`lstm_forward`] with products of its own.
+#[track_caller]
+pub(crate) fn lstm_forward_with<R: SimdReal>(
+    products: Products,
+    sequence: Sequence,
+    weights: &LstmWeights<'_, R>,
+    x: &[R],
+    state: Option<LstmState<'_, R>>,
+    saved: LstmSaved<'_, R>,
+    y: &mut [R],
+) {
+    let Products {
+        level, parallel, ..
+    } = products;
     let Sequence {
         steps,
         rows,
@@ -125,7 +143,6 @@ pub fn lstm_forward<R: SimdReal>(
     sequence.check("y", y.len(), &[steps, rows, hidden]);
     sequence.check("the gates", saved.gates.len(), &[steps, rows, 4 * hidden]);
     sequence.check("the cells", saved.cells.len(), &[steps, rows, hidden]);
-    let products = Products { level, parallel };
     let w_ih = MatRef::row_major(weights.w_ih, input, 4 * hidden);
     let w_hh = MatRef::row_major(weights.w_hh, hidden, 4 * hidden);
     let (step_gates, step_state) = (rows * 4 * hidden, rows * hidden);
@@ -172,16 +189,16 @@ pub fn lstm_forward<R: SimdReal>(
 }
 
 /// Some rows of one step.
-struct Cells<'a, R> {
-    gates: &'a mut [R],
-    c: Option<&'a [R]>,
-    c_next: &'a mut [R],
-    h: &'a mut [R],
-    hidden: usize,
+pub(super) struct Cells<'a, R> {
+    pub(super) gates: &'a mut [R],
+    pub(super) c: Option<&'a [R]>,
+    pub(super) c_next: &'a mut [R],
+    pub(super) h: &'a mut [R],
+    pub(super) hidden: usize,
 }
 
 impl<R> Cells<'_, R> {
-    fn split(self, rows: usize) -> (Self, Self) {
+    pub(super) fn split(self, rows: usize) -> (Self, Self) {
         let hidden = self.hidden;
         let (gates, more_gates) = self.gates.split_at_mut(rows * 4 * hidden);
         let (c_next, more_c_next) = self.c_next.split_at_mut(rows * hidden);
@@ -207,7 +224,7 @@ impl<R> Cells<'_, R> {
 }
 
 instantiate! {
-    fn advance<R>(level: SimdLevel, cells: Cells<'_, R>)
+    pub(super) fn advance<R>(level: SimdLevel, cells: Cells<'_, R>)
     {}
     then { dispatch(level, Advance(cells)); }
 }
@@ -276,6 +293,31 @@ pub fn lstm_backward<R: SimdReal>(
     scratch: &mut [R],
     parallel: bool,
 ) {
+    let products = Products::new(level, parallel);
+    lstm_backward_with(
+        products, sequence, weights, w_hh_t, x, state, saved, y, dy, dc_last, gradients, scratch,
+    );
+}
+
+/// [`lstm_backward`] with products of its own.
+#[track_caller]
+pub(crate) fn lstm_backward_with<R: SimdReal>(
+    products: Products,
+    sequence: Sequence,
+    weights: &LstmWeights<'_, R>,
+    w_hh_t: &[R],
+    x: &[R],
+    state: Option<LstmState<'_, R>>,
+    saved: LstmSaved<'_, R>,
+    y: &[R],
+    dy: &[R],
+    dc_last: Option<&[R]>,
+    gradients: LstmGradients<'_, R>,
+    scratch: &mut [R],
+) {
+    let Products {
+        level, parallel, ..
+    } = products;
     let Sequence {
         steps,
         rows,
@@ -291,7 +333,6 @@ pub fn lstm_backward<R: SimdReal>(
     sequence.check("the gates", saved.gates.len(), &[steps, rows, 4 * hidden]);
     sequence.check("the cells", saved.cells.len(), &[steps, rows, hidden]);
     sequence.check("the scratch", scratch.len(), &[2, rows, hidden]);
-    let products = Products { level, parallel };
     let (step_gates, step_state) = (rows * 4 * hidden, rows * hidden);
     let w_hh_t = MatRef::row_major(w_hh_t, 4 * hidden, hidden);
     let (dh, dc) = scratch.split_at_mut(step_state);
@@ -384,15 +425,15 @@ pub fn lstm_backward<R: SimdReal>(
 }
 
 /// Some rows of one step, backward.
-struct CellGradients<'a, R> {
-    gates: &'a mut [R],
-    c: &'a [R],
-    c_before: Option<&'a [R]>,
-    dy: &'a [R],
+pub(super) struct CellGradients<'a, R> {
+    pub(super) gates: &'a mut [R],
+    pub(super) c: &'a [R],
+    pub(super) c_before: Option<&'a [R]>,
+    pub(super) dy: &'a [R],
     /// What the later step brings; none at the last step.
-    dh: Option<&'a [R]>,
-    dc: &'a mut [R],
-    hidden: usize,
+    pub(super) dh: Option<&'a [R]>,
+    pub(super) dc: &'a mut [R],
+    pub(super) hidden: usize,
 }
 
 impl<R> CellGradients<'_, R> {
@@ -429,7 +470,7 @@ impl<R> CellGradients<'_, R> {
 }
 
 instantiate! {
-    fn retreat<R>(level: SimdLevel, cells: CellGradients<'_, R>)
+    pub(super) fn retreat<R>(level: SimdLevel, cells: CellGradients<'_, R>)
     {}
     then { dispatch(level, Retreat(cells)); }
 }

@@ -17,6 +17,7 @@
 mod array;
 mod gru;
 mod lstm;
+mod lstm_half;
 mod rnn;
 
 pub use array::{
@@ -27,12 +28,22 @@ pub use gru::{GruGradients, GruSaved, GruWeights, gru_backward, gru_forward};
 pub use lstm::{LstmGradients, LstmSaved, LstmState, LstmWeights, lstm_backward, lstm_forward};
 pub use rnn::{RnnActivation, RnnGradients, RnnWeights, rnn_backward, rnn_forward};
 
+pub(crate) use gru::{gru_backward_with, gru_forward_with};
+pub(crate) use lstm::{lstm_backward_with, lstm_forward_with};
+pub(crate) use lstm_half::{HalfGradients, HalfLayer, lstm_backward_half, lstm_forward_half};
+pub(crate) use rnn::{rnn_backward_with, rnn_forward_with};
+
+use nd_core::Precision;
 use nd_core::autograd::Accumulate;
 
 use crate::activations::Activation;
+use crate::autocast;
 use crate::dispatch::{Isa, SimdLevel};
 use crate::lanes::{Lanes, SimdReal};
-use crate::matmul::{Epilogue, MatMut, MatRef, multiply_fused, multiply_fused_parallel};
+use crate::matmul::{
+    Epilogue, MatMut, MatRef, multiply_fused, multiply_fused_parallel, multiply_half,
+    multiply_half_parallel,
+};
 use crate::reduce::column_sums;
 
 /// The sizes of a recurrent layer's run.
@@ -74,12 +85,22 @@ pub struct GradTarget<'a, R> {
 
 /// The products of one layer.
 #[derive(Clone, Copy)]
-struct Products {
-    level: SimdLevel,
-    parallel: bool,
+pub(crate) struct Products {
+    pub(crate) level: SimdLevel,
+    pub(crate) parallel: bool,
+    /// What their operands are rounded to, on f32 values.
+    pub(crate) precision: Precision,
 }
 
 impl Products {
+    fn new(level: SimdLevel, parallel: bool) -> Self {
+        Self {
+            level,
+            parallel,
+            precision: Precision::F32,
+        }
+    }
+
     /// `C = A B + beta C + bias`
     fn multiply<R: SimdReal>(
         self,
@@ -93,6 +114,23 @@ impl Products {
             bias,
             activation: Activation::Identity,
         };
+        if self.precision != Precision::F32 {
+            let bias = bias.and_then(autocast::as_f32);
+            let (Some(a), Some(b), Some(c)) = (a.into_f32(), b.into_f32(), c.into_f32()) else {
+                unreachable!("sixteen bits are for f32 values");
+            };
+            let run = if self.parallel {
+                multiply_half_parallel
+            } else {
+                multiply_half
+            };
+            let epilogue = Epilogue {
+                bias,
+                activation: Activation::Identity,
+            };
+            let beta = accumulate.beta();
+            return run(self.level, self.precision, 1.0, a, b, beta, c, epilogue);
+        }
         let run = if self.parallel {
             multiply_fused_parallel
         } else {

@@ -100,6 +100,21 @@ pub fn rnn_forward<R: SimdReal>(
     y: &mut [R],
     parallel: bool,
 ) {
+    let products = Products::new(level, parallel);
+    rnn_forward_with(products, sequence, weights, x, h0, y);
+}
+
+/// [`rnn_forward`] with products of its own.
+#[track_caller]
+pub(crate) fn rnn_forward_with<R: SimdReal>(
+    products: Products,
+    sequence: Sequence,
+    weights: &RnnWeights<'_, R>,
+    x: &[R],
+    h0: Option<&[R]>,
+    y: &mut [R],
+) {
+    let level = products.level;
     let Sequence {
         steps,
         rows,
@@ -109,7 +124,6 @@ pub fn rnn_forward<R: SimdReal>(
     check(sequence, weights, h0);
     sequence.check("x", x.len(), &[steps, rows, input]);
     sequence.check("y", y.len(), &[steps, rows, hidden]);
-    let products = Products { level, parallel };
     let w_ih = MatRef::row_major(weights.w_ih, input, hidden);
     let w_hh = MatRef::row_major(weights.w_hh, hidden, hidden);
     let step_state = rows * hidden;
@@ -153,6 +167,27 @@ pub fn rnn_backward<R: SimdReal>(
     scratch: &mut [R],
     parallel: bool,
 ) {
+    let products = Products::new(level, parallel);
+    rnn_backward_with(
+        products, sequence, weights, w_hh_t, x, h0, y, dy, gradients, scratch,
+    );
+}
+
+/// [`rnn_backward`] with products of its own.
+#[track_caller]
+pub(crate) fn rnn_backward_with<R: SimdReal>(
+    products: Products,
+    sequence: Sequence,
+    weights: &RnnWeights<'_, R>,
+    w_hh_t: &[R],
+    x: &[R],
+    h0: Option<&[R]>,
+    y: &[R],
+    dy: &[R],
+    gradients: RnnGradients<'_, R>,
+    scratch: &mut [R],
+) {
+    let level = products.level;
     let Sequence {
         steps,
         rows,
@@ -165,7 +200,6 @@ pub fn rnn_backward<R: SimdReal>(
     sequence.check("y", y.len(), &[steps, rows, hidden]);
     sequence.check("dy", dy.len(), &[steps, rows, hidden]);
     sequence.check("the scratch", scratch.len(), &[steps + 1, rows, hidden]);
-    let products = Products { level, parallel };
     let w_hh_t = MatRef::row_major(w_hh_t, hidden, hidden);
     let step_state = rows * hidden;
     // `d`: gradients before the activation, all steps; `dh`: the gradient of a state.

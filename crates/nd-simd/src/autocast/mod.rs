@@ -1,0 +1,110 @@
+//! Runs in sixteen bits: what is rounded where.
+//!
+//! A tape in f32 whose options ask for bf16 or f16 ([`nd_core::Precision`]) computes by this table; no model knows of it, and on a
+//! tape in f64 nothing changes.
+//!
+//! | op | operands of products | arithmetic | output kept in |
+//! |---|---|---|---|
+//! | `linear`, `matmul`, `matmul_transposed` | sixteen bits | f32 sums, f32 bias and activation | sixteen bits |
+//! | `lstm` | input and hidden state in sixteen bits | f32 gates, f32 cell from step to step | sixteen bits, saved gates and cells too |
+//! | `gru`, `rnn` | input and hidden state in sixteen bits | f32 gates | sixteen bits, saved gates too |
+//! | attention (`nd-attention`) | q, k, v come from linear layers | f32 scores, softmax and sums | sixteen bits |
+//! | `activation`, `dropout`, `add_dropout`, `add_bias`, `batch_norm`, `narrow` | | f32 | the format of the input |
+//! | `layer_norm`, `rms_norm`, `softmax`, `log_softmax`, arithmetic, pooling, interpolation, everything else | | f32 | f32 |
+//! | losses, reductions, gradients, optimizer, master weights | | f32 | f32 |
+//!
+//! Weights are rounded once per step and shared by all shards ([`nd_core::autograd::PackCache`]). In the backward pass the gradient of a
+//! product's output is rounded to the same format. The gradient of a value that is kept in sixteen bits is too, when these ops bring it
+//! and are the first to; what others add makes it f32. Gradients of parameters are f32.
+//!
+//! The tricks: a product writes blocks of rows to memory that stays in the second cache level, and these are rounded on their way out;
+//! elementwise ops widen and round blocks that stay in the first. So sixteen-bit values pass through memory, and f32 ones do
+//! not. Known weakness: the norms widen their whole input.
+
+mod blocks;
+mod products;
+mod weights;
+
+use nd_core::autograd::{Orientation, ParamId, Stored, StoredRef, Tape};
+use nd_core::{DType, Precision};
+
+pub(crate) use blocks::{Format, for_each_part, map_stored, narrow_all, read, wide};
+pub(crate) use products::{
+    Gradient, InputGradient, LayerGradients, Place, column_sums_of, linear_backward,
+    linear_forward, rounded_product,
+};
+pub(crate) use weights::{HalfWeight, WeightCopy, weight_copy};
+
+use crate::dispatch::SimdLevel;
+use crate::lanes::SimdReal;
+
+/// The format of products on a tape: that of its options on an f32 tape, [`Precision::F32`] otherwise.
+pub(crate) fn precision<R: SimdReal>(tape: &Tape<R>) -> Precision {
+    if R::DTYPE == DType::F32 {
+        tape.options().precision
+    } else {
+        Precision::F32
+    }
+}
+
+/// A slice of the one type that `R` is; `None` for f64.
+pub(crate) fn as_f32<R: SimdReal>(x: &[R]) -> Option<&[f32]> {
+    // SAFETY: `Real` is sealed, and its implementor with this constant is f32: the types are the same.
+    (R::DTYPE == DType::F32)
+        .then(|| unsafe { std::slice::from_raw_parts(x.as_ptr().cast(), x.len()) })
+}
+
+/// As [`as_f32`], to be written.
+pub(crate) fn as_f32_mut<R: SimdReal>(x: &mut [R]) -> Option<&mut [f32]> {
+    // SAFETY: as in `as_f32`; the borrow is handed on.
+    (R::DTYPE == DType::F32)
+        .then(|| unsafe { std::slice::from_raw_parts_mut(x.as_mut_ptr().cast(), x.len()) })
+}
+
+/// A value of an f32 tape, whatever it is kept in.
+///
+/// # Panics
+/// The tape is not f32; ask [`precision`] first.
+#[track_caller]
+pub(crate) fn stored_f32<R: SimdReal>(x: StoredRef<'_, R>) -> StoredRef<'_, f32> {
+    match x {
+        StoredRef::Full(x) => StoredRef::Full(as_f32(x).expect("autocast is for f32 tapes")),
+        StoredRef::Bf16(x) => StoredRef::Bf16(x),
+        StoredRef::F16(x) => StoredRef::F16(x),
+    }
+}
+
+/// A result of an f32 computation as a value of the f32 tape that `R` stands for.
+///
+/// # Panics
+/// The tape is not f32; ask [`precision`] first.
+#[track_caller]
+pub(crate) fn from_f32<R: SimdReal>(x: Stored<f32>) -> Stored<R> {
+    match x {
+        Stored::Bf16(x) => Stored::Bf16(x),
+        Stored::F16(x) => Stored::F16(x),
+        Stored::Full(_) => unreachable!("results of autocast ops are kept in sixteen bits"),
+    }
+}
+
+/// The weight `w`, of `sizes` rows and columns, or its transpose, as [`weight_copy`] makes it: shared by all shards when it is a parameter under
+/// its own shape.
+pub(crate) fn weight_copy_of<'a, R: SimdReal>(
+    tape: &'a Tape<R>,
+    level: SimdLevel,
+    precision: Precision,
+    orientation: Orientation,
+    param: Option<ParamId>,
+    w: StoredRef<'a, R>,
+    sizes: [usize; 2],
+) -> WeightCopy<'a, R> {
+    let params = param
+        .map(|id| (tape.params(), id))
+        .filter(|(params, id)| params.layout().entry(*id).shape[..] == sizes);
+    weight_copy(level, params, tape.pool(), precision, orientation, w, sizes)
+}
+
+/// Whether a value is kept in sixteen bits.
+pub(crate) fn is_half<R: SimdReal>(x: StoredRef<'_, R>) -> bool {
+    x.precision() != Precision::F32
+}

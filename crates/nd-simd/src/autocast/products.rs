@@ -1,0 +1,509 @@
+//! Dense layers in sixteen bits: weights rounded once, outputs rounded block by block.
+
+use nd_core::autograd::{Accumulate, Stored, StoredRef};
+use nd_core::{Buffer, MemoryPool, Precision, bf16, f16, threads};
+
+use super::blocks::{Format, PART};
+use super::weights::HalfWeight;
+use crate::activations::{Activation, activation_backward, activation_in_place};
+use crate::dispatch::SimdLevel;
+use crate::matmul::{
+    Bf16Engine, Epilogue, MatMut, MatRef, Operand, multiply_half, multiply_half_parallel,
+};
+use crate::reduce::column_sums;
+use crate::tree::for_each_block;
+
+/// f32 results of a block of rows that wait to be rounded, on the stack of the task: 128 KiB.
+const BLOCK: usize = 32 * 1024;
+
+/// Rows of such a block at most; fewer where rows are long.
+const BLOCK_ROWS: usize = 256;
+
+/// Rows of a block below which products are computed as a whole first.
+const FEWEST_ROWS: usize = 16;
+
+/// How many rows of `cols` are computed and rounded together; `None` when so few fit that a product would pack its operand for
+/// nothing.
+fn block_rows(cols: usize) -> Option<usize> {
+    let rows = (BLOCK / cols.max(1)).min(BLOCK_ROWS);
+    let whole = rows / FEWEST_ROWS * FEWEST_ROWS;
+    (whole > 0).then_some(whole)
+}
+
+/// Where and how a layer runs.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) level: SimdLevel,
+    pub(crate) parallel: bool,
+    pub(crate) pool: &'a MemoryPool,
+}
+
+/// `y = activation(x w + b)` and, where asked for, the argument of the activation, both rounded to the format.
+pub(crate) fn linear_forward(
+    place: Place<'_>,
+    precision: Precision,
+    x: StoredRef<'_, f32>,
+    w: HalfWeight<'_>,
+    sizes: [usize; 3],
+    bias: Option<&[f32]>,
+    activation: Activation,
+    keeps_argument: bool,
+) -> (Stored<f32>, Option<Stored<f32>>) {
+    match (precision, x) {
+        (Precision::F16, StoredRef::F16(x)) => {
+            forward::<f16, _>(place, x, w, sizes, bias, activation, keeps_argument)
+        }
+        (Precision::F16, StoredRef::Full(x)) => {
+            forward::<f16, _>(place, x, w, sizes, bias, activation, keeps_argument)
+        }
+        (_, StoredRef::Bf16(x)) => {
+            forward::<bf16, _>(place, x, w, sizes, bias, activation, keeps_argument)
+        }
+        (_, StoredRef::Full(x)) => {
+            forward::<bf16, _>(place, x, w, sizes, bias, activation, keeps_argument)
+        }
+        _ => unreachable!("a run has one format"),
+    }
+}
+
+fn forward<H: Format, A: Operand>(
+    place: Place<'_>,
+    x: &[A],
+    w: HalfWeight<'_>,
+    [rows, inputs, outputs]: [usize; 3],
+    bias: Option<&[f32]>,
+    activation: Activation,
+    keeps_argument: bool,
+) -> (Stored<f32>, Option<Stored<f32>>) {
+    let Place {
+        level,
+        parallel,
+        pool,
+    } = place;
+    let x = MatRef::row_major(x, rows, inputs);
+    let mut y: Buffer<H> = pool.take(rows * outputs);
+    let mut z: Buffer<H> = pool.take(if keeps_argument { rows * outputs } else { 0 });
+    let in_product = Epilogue {
+        bias,
+        activation: if keeps_argument {
+            Activation::Identity
+        } else {
+            activation
+        },
+    };
+    // One block of f32 results to their rounded places.
+    let finish = |wide: &mut [f32], y: &mut [H], z: &mut [H]| {
+        if keeps_argument {
+            H::narrow_all(level, wide, z);
+            activation_in_place(level, activation, wide);
+        }
+        H::narrow_all(level, wide, y);
+    };
+    let keep = |y, z| (H::keep(y), keeps_argument.then(|| H::keep(z)));
+    let cut = block_rows(outputs).filter(|&block| !parallel || rows >= 2 * block || rows <= 64);
+    let Some(block) = cut else {
+        let mut wide: Buffer<f32> = pool.take(rows * outputs);
+        let c = MatMut::row_major(&mut wide, rows, outputs);
+        w.multiply(level, parallel, x, 0.0, c, in_product);
+        let all = Whole {
+            wide: &mut wide,
+            y: &mut y,
+            z: &mut z,
+        };
+        let total = rows * outputs;
+        for_each_block(
+            all,
+            total,
+            BLOCK,
+            parallel,
+            &Whole::split,
+            &|piece: Whole<'_, H>| {
+                finish(piece.wide, piece.y, piece.z);
+            },
+        );
+        return keep(y, z);
+    };
+    let engine = Bf16Engine::current();
+    let all = Rows {
+        first: 0,
+        cols: outputs,
+        y: &mut y,
+        z: &mut z,
+    };
+    for_each_block(all, rows, block, parallel, &Rows::split, &|piece: Rows<
+        '_,
+        H,
+    >| {
+        let mut wide = [0.0f32; BLOCK];
+        let (mut first, mut z) = (piece.first, piece.z);
+        for y in piece.y.chunks_mut((block * outputs).max(1)) {
+            let count = y.len() / outputs.max(1);
+            let wide = &mut wide[..y.len()];
+            let c = MatMut::row_major(wide, count, outputs);
+            // The choice of the thread that asked holds for those that help.
+            engine.scope(|| {
+                w.multiply(level, false, x.row_block(first, count), 0.0, c, in_product);
+            });
+            let (here, rest) = z.split_at_mut(if keeps_argument { y.len() } else { 0 });
+            finish(wide, y, here);
+            z = rest;
+            first += count;
+        }
+    });
+    keep(y, z)
+}
+
+/// Results that are rounded once all are there; `z` may be empty.
+struct Whole<'a, H> {
+    wide: &'a mut [f32],
+    y: &'a mut [H],
+    z: &'a mut [H],
+}
+
+impl<H> Whole<'_, H> {
+    fn split(self, at: usize) -> (Self, Self) {
+        let at_z = at.min(self.z.len());
+        let (wide, wide_right) = self.wide.split_at_mut(at);
+        let (y, y_right) = self.y.split_at_mut(at);
+        let (z, z_right) = self.z.split_at_mut(at_z);
+        (
+            Self { wide, y, z },
+            Self {
+                wide: wide_right,
+                y: y_right,
+                z: z_right,
+            },
+        )
+    }
+}
+
+/// Rows of results; `z` may be empty.
+struct Rows<'a, H> {
+    first: usize,
+    cols: usize,
+    y: &'a mut [H],
+    z: &'a mut [H],
+}
+
+impl<H> Rows<'_, H> {
+    fn split(self, rows: usize) -> (Self, Self) {
+        let Self { first, cols, .. } = self;
+        let at = rows * cols;
+        let at_z = at.min(self.z.len());
+        let (y, y_right) = self.y.split_at_mut(at);
+        let (z, z_right) = self.z.split_at_mut(at_z);
+        (
+            Self { first, cols, y, z },
+            Self {
+                first: first + rows,
+                cols,
+                y: y_right,
+                z: z_right,
+            },
+        )
+    }
+}
+
+/// A gradient's place, and whether to write or to add.
+pub(crate) struct Gradient<'a> {
+    pub(crate) values: &'a mut [f32],
+    pub(crate) accumulate: Accumulate,
+}
+
+/// What the gradients of a dense layer are made of.
+pub(crate) struct LayerGradients<'a> {
+    pub(crate) x: StoredRef<'a, f32>,
+    /// The transpose of the weight, `[outputs, inputs]`; for `dx`.
+    pub(crate) w_t: Option<HalfWeight<'a>>,
+    pub(crate) dy: StoredRef<'a, f32>,
+    pub(crate) activation: Activation,
+    /// What the activation saved; unused for none.
+    pub(crate) saved: StoredRef<'a, f32>,
+    pub(crate) db: Option<Gradient<'a>>,
+    pub(crate) dw: Option<Gradient<'a>>,
+    pub(crate) dx: InputGradient<'a>,
+}
+
+/// What becomes of the gradient of the input.
+pub(crate) enum InputGradient<'a> {
+    /// Nobody wants it.
+    None,
+    /// It is written or added to f32.
+    Into(Gradient<'a>),
+    /// It is new, and rounded.
+    Rounded,
+}
+
+/// The gradients of [`linear_forward`]; `sizes` are rows, inputs and outputs. The gradient of the input is returned when it is rounded.
+pub(crate) fn linear_backward(
+    place: Place<'_>,
+    precision: Precision,
+    sizes: [usize; 3],
+    layer: LayerGradients<'_>,
+) -> Option<Stored<f32>> {
+    match precision {
+        Precision::F16 => backward::<f16>(place, precision, sizes, layer),
+        _ => backward::<bf16>(place, precision, sizes, layer),
+    }
+}
+
+/// Rows whose gradients are summed before they join the others.
+fn sum_rows(cols: usize) -> usize {
+    (BLOCK / cols.max(1)).clamp(1, 128)
+}
+
+fn backward<H: Format>(
+    place: Place<'_>,
+    precision: Precision,
+    [rows, inputs, outputs]: [usize; 3],
+    layer: LayerGradients<'_>,
+) -> Option<Stored<f32>> {
+    let Place {
+        level,
+        parallel,
+        pool,
+    } = place;
+    let LayerGradients {
+        x,
+        w_t,
+        dy,
+        activation,
+        saved,
+        db,
+        dw,
+        dx,
+    } = layer;
+    // Without an activation a rounded gradient is what the products read.
+    let computed;
+    let dz: &[H] = match H::of(dy) {
+        Some(dy) if activation == Activation::Identity => {
+            if let Some(db) = db {
+                column_sums_of(level, parallel, pool, dy, db.values, db.accumulate);
+            }
+            dy
+        }
+        _ => {
+            let sizes = [rows, outputs];
+            computed = rounded_gradient::<H>(place, sizes, activation, saved, dy, db);
+            &computed
+        }
+    };
+    if let Some(dw) = dw {
+        let dz = MatRef::row_major(dz, rows, outputs);
+        let to = MatMut::row_major(dw.values, inputs, outputs);
+        let beta = dw.accumulate.beta();
+        let end = Epilogue::default();
+        let multiply = |x: StoredRef<'_, f32>| match (H::of(x), x) {
+            (Some(x), _) => {
+                let x = MatRef::row_major(x, rows, inputs).t();
+                if parallel {
+                    multiply_half_parallel(level, precision, 1.0, x, dz, beta, to, end);
+                } else {
+                    multiply_half(level, precision, 1.0, x, dz, beta, to, end);
+                }
+            }
+            (None, StoredRef::Full(x)) => {
+                let x = MatRef::row_major(x, rows, inputs).t();
+                if parallel {
+                    multiply_half_parallel(level, precision, 1.0, x, dz, beta, to, end);
+                } else {
+                    multiply_half(level, precision, 1.0, x, dz, beta, to, end);
+                }
+            }
+            _ => unreachable!("a run has one format"),
+        };
+        multiply(x);
+    }
+    let w_t = w_t?;
+    match dx {
+        InputGradient::None => None,
+        InputGradient::Into(dx) => {
+            let to = MatMut::row_major(dx.values, rows, inputs);
+            let dz = MatRef::row_major(dz, rows, outputs);
+            let beta = dx.accumulate.beta();
+            w_t.multiply(level, parallel, dz, beta, to, Epilogue::default());
+            None
+        }
+        InputGradient::Rounded => Some(rounded_product(place, dz, w_t, [rows, outputs, inputs])),
+    }
+}
+
+/// `x w`, rounded; `sizes` are the rows of `x` and those and the columns of `w`.
+pub(crate) fn rounded_product<H: Format>(
+    place: Place<'_>,
+    x: &[H],
+    w: HalfWeight<'_>,
+    sizes: [usize; 3],
+) -> Stored<f32> {
+    forward::<H, H>(place, x, w, sizes, None, Activation::Identity, false).0
+}
+
+/// The gradient of the activation's argument, rounded; in the same pass, while it is f32, its column sums.
+fn rounded_gradient<H: Format>(
+    place: Place<'_>,
+    [rows, outputs]: [usize; 2],
+    activation: Activation,
+    saved: StoredRef<'_, f32>,
+    dy: StoredRef<'_, f32>,
+    db: Option<Gradient<'_>>,
+) -> Buffer<H> {
+    let Place {
+        level,
+        parallel,
+        pool,
+    } = place;
+    let len = rows * outputs;
+    let mut dz: Buffer<H> = pool.take(len);
+    let plain = activation == Activation::Identity;
+    if outputs > BLOCK {
+        // Rows that fit no block: one after the other, in parts; the sums come from the rounded gradient.
+        threads::for_each_chunk(parallel, &mut dz, PART, |i, dz| {
+            let part = i * PART..i * PART + dz.len();
+            let (mut room, mut out) = ([[0.0; PART]; 2], [0.0; PART]);
+            let [saved_room, dy_room] = &mut room;
+            let out = &mut out[..dz.len()];
+            let dy = super::read(level, dy, part.clone(), dy_room);
+            if plain {
+                out.copy_from_slice(dy);
+            } else {
+                let saved = super::read(level, saved, part, saved_room);
+                activation_backward(level, activation, saved, dy, out, Accumulate::Write);
+            }
+            H::narrow_all(level, out, dz);
+        });
+        if let Some(db) = db {
+            let mut wide: Buffer<f32> = pool.take(len);
+            H::widen_all(level, &dz, &mut wide);
+            column_sums(level, &wide, db.values, db.accumulate);
+        }
+        return dz;
+    }
+    let block = sum_rows(outputs);
+    let blocks = rows.div_ceil(block);
+    let sums = if db.is_some() { outputs } else { 0 };
+    let mut partial: Buffer<f32> = pool.take(blocks * sums);
+    let all = GradientRows {
+        first: 0,
+        cols: outputs,
+        block,
+        sums,
+        dz: &mut dz,
+        partial: &mut partial,
+    };
+    let split = &GradientRows::split;
+    for_each_block(all, rows, block, parallel, split, &|piece: GradientRows<
+        '_,
+        H,
+    >| {
+        let mut out = [0.0f32; BLOCK];
+        let (mut saved_room, mut dy_room) = ([0.0f32; PART], [0.0f32; PART]);
+        let mut partial = piece.partial;
+        let mut start = piece.first * outputs;
+        for dz in piece.dz.chunks_mut((block * outputs).max(1)) {
+            let found: &[f32] = match dy {
+                StoredRef::Full(dy) if plain => &dy[start..start + dz.len()],
+                _ => {
+                    let out = &mut out[..dz.len()];
+                    for (i, out) in out.chunks_mut(PART).enumerate() {
+                        let at = start + i * PART;
+                        let part = at..at + out.len();
+                        let dy = super::read(level, dy, part.clone(), &mut dy_room);
+                        let saved = super::read(level, saved, part, &mut saved_room);
+                        activation_backward(level, activation, saved, dy, out, Accumulate::Write);
+                    }
+                    out
+                }
+            };
+            let (here, rest) = partial.split_at_mut(sums);
+            if sums > 0 {
+                column_sums(level, found, here, Accumulate::Write);
+            }
+            partial = rest;
+            H::narrow_all(level, found, dz);
+            start += dz.len();
+        }
+    });
+    if let Some(db) = db {
+        if blocks == 0 || outputs == 0 {
+            if db.accumulate == Accumulate::Write {
+                db.values.fill(0.0);
+            }
+        } else {
+            column_sums(level, &partial, db.values, db.accumulate);
+        }
+    }
+    dz
+}
+
+/// Rows of a rounded gradient, and a row of sums for each block of them.
+struct GradientRows<'a, H> {
+    first: usize,
+    cols: usize,
+    block: usize,
+    /// Columns that are summed: all or none.
+    sums: usize,
+    dz: &'a mut [H],
+    partial: &'a mut [f32],
+}
+
+impl<H> GradientRows<'_, H> {
+    fn split(self, rows: usize) -> (Self, Self) {
+        let Self {
+            first,
+            cols,
+            block,
+            sums,
+            dz,
+            partial,
+        } = self;
+        let (dz, dz_right) = dz.split_at_mut(rows * cols);
+        let (partial, partial_right) = partial.split_at_mut(rows / block * sums);
+        (
+            Self {
+                first,
+                cols,
+                block,
+                sums,
+                dz,
+                partial,
+            },
+            Self {
+                first: first + rows,
+                cols,
+                block,
+                sums,
+                dz: dz_right,
+                partial: partial_right,
+            },
+        )
+    }
+}
+
+/// `out[c] (+)= sum of the column c` of values in sixteen bits; the sums are f32.
+pub(crate) fn column_sums_of<H: Format>(
+    level: SimdLevel,
+    parallel: bool,
+    pool: &MemoryPool,
+    x: &[H],
+    out: &mut [f32],
+    accumulate: Accumulate,
+) {
+    let cols = out.len();
+    let rows = x.len() / cols.max(1);
+    if rows == 0 || cols > BLOCK {
+        let mut wide: Buffer<f32> = pool.take(x.len());
+        H::widen_all(level, x, &mut wide);
+        return column_sums(level, &wide, out, accumulate);
+    }
+    let block = sum_rows(cols);
+    let mut partial: Buffer<f32> = pool.take(rows.div_ceil(block) * cols);
+    threads::for_each_chunk(parallel, &mut partial, cols, |i, sums| {
+        let mut wide = [0.0f32; BLOCK];
+        let first = i * block;
+        let part = &x[first * cols..rows.min(first + block) * cols];
+        let wide = &mut wide[..part.len()];
+        H::widen_all(level, part, wide);
+        column_sums(level, wide, sums, Accumulate::Write);
+    });
+    column_sums(level, &partial, out, accumulate);
+}

@@ -1,0 +1,220 @@
+//! An LSTM from a state of zeros in a run in sixteen bits.
+
+use std::cell::RefCell;
+
+use nd_core::autograd::{Backward, Grad, NodeId, Op, Orientation, Stored, Var};
+use nd_core::{Buffer, Precision, bf16, f16};
+
+use super::recurrent::RecurrentWeights;
+use crate::autocast::{self, Format, Gradient, InputGradient};
+use crate::elementwise::{accumulate, add_forward};
+use crate::lanes::SimdReal;
+use crate::recurrent::{
+    GradTarget, HalfGradients, HalfLayer, Sequence, lstm_backward_half, lstm_forward_half,
+};
+
+/// Runs and records the layer; shapes have been checked.
+pub(super) fn lstm<'t, R: SimdReal>(
+    x: Var<'t, R>,
+    weights: &RecurrentWeights<'t, R>,
+    sequence: Sequence,
+) -> Var<'t, R> {
+    match autocast::precision(x.tape()) {
+        Precision::F16 => run::<f16, R>(x, weights, sequence),
+        _ => run::<bf16, R>(x, weights, sequence),
+    }
+}
+
+fn run<'t, H: Format, R: SimdReal>(
+    x: Var<'t, R>,
+    weights: &RecurrentWeights<'t, R>,
+    sequence: Sequence,
+) -> Var<'t, R> {
+    let tape = x.tape();
+    let level = tape.options().simd;
+    let precision = autocast::precision(tape);
+    let Sequence {
+        steps,
+        rows,
+        input,
+        hidden,
+    } = sequence;
+    let width = 4 * hidden;
+    let bias = weights.biases.map(|(b_ih, b_hh)| {
+        let mut bias = tape.scratch(width);
+        add_forward(level, &b_ih.value(), &b_hh.value(), &mut bias);
+        bias
+    });
+    let copy = |w: Var<'t, R>, inputs| {
+        autocast::weight_copy_of(
+            tape,
+            level,
+            precision,
+            Orientation::AsStored,
+            w.param_id(),
+            w.stored(),
+            [inputs, width],
+        )
+    };
+    let (w_ih, w_hh) = (copy(weights.w_ih, input), copy(weights.w_hh, hidden));
+    let state = rows * hidden;
+    let mut y: Buffer<H> = tape.pool().take(steps * state);
+    let mut gates: Buffer<H> = tape.pool().take(4 * steps * state);
+    let mut cells: Buffer<H> = tape.pool().take(steps * state);
+    lstm_forward_half(
+        HalfLayer {
+            level,
+            parallel: tape.parallel(),
+            pool: tape.pool(),
+            precision,
+            sequence,
+        },
+        w_ih.view(Orientation::AsStored, input, width),
+        w_hh.view(Orientation::AsStored, hidden, width),
+        bias.as_deref().and_then(autocast::as_f32),
+        autocast::stored_f32(x.stored()),
+        &mut gates,
+        &mut cells,
+        &mut y,
+    );
+    let mut inputs = [x; 5];
+    let biases = weights.biases.map(|(b_ih, b_hh)| [b_ih, b_hh]);
+    let all = [x, weights.w_ih, weights.w_hh].into_iter();
+    let all = all.chain(biases.into_iter().flatten());
+    let count = inputs
+        .iter_mut()
+        .zip(all)
+        .map(|(slot, var)| *slot = var)
+        .count();
+    tape.record_stored([steps, rows, hidden], H::keep(y), &inputs[..count], || {
+        HalfLstm {
+            sequence,
+            x: x.id(),
+            w_ih: weights.w_ih.id(),
+            w_hh: weights.w_hh.id(),
+            biases: weights.biases.map(|(b_ih, b_hh)| [b_ih.id(), b_hh.id()]),
+            gates: RefCell::new(H::keep(gates)),
+            cells: H::keep(cells),
+        }
+    })
+}
+
+struct HalfLstm {
+    sequence: Sequence,
+    x: NodeId,
+    w_ih: NodeId,
+    w_hh: NodeId,
+    biases: Option<[NodeId; 2]>,
+    /// The backward pass turns the gates into their gradients, in place.
+    gates: RefCell<Stored<f32>>,
+    cells: Stored<f32>,
+}
+
+impl<R: SimdReal> Op<R> for HalfLstm {
+    fn name(&self) -> &'static str {
+        "lstm"
+    }
+
+    fn backward(&self, step: &Backward<'_, R>) {
+        match autocast::precision(step.tape()) {
+            Precision::F16 => self.backward_in::<f16, R>(step),
+            _ => self.backward_in::<bf16, R>(step),
+        }
+    }
+}
+
+impl HalfLstm {
+    fn backward_in<H: Format, R: SimdReal>(&self, step: &Backward<'_, R>) {
+        let (tape, level) = (step.tape(), step.options().simd);
+        let precision = autocast::precision(tape);
+        let Sequence { input, hidden, .. } = self.sequence;
+        let width = 4 * hidden;
+        let copy = |w: NodeId, inputs| {
+            autocast::weight_copy_of(
+                tape,
+                level,
+                precision,
+                Orientation::Transposed,
+                step.param_id(w),
+                step.stored(w),
+                [inputs, width],
+            )
+        };
+        let w_ih_t = step.wants(self.x).then(|| copy(self.w_ih, input));
+        let w_hh_t = copy(self.w_hh, hidden);
+        let wants_bias = self
+            .biases
+            .is_some_and(|ids| ids.iter().any(|&id| step.wants(id)));
+        let mut db = wants_bias.then(|| step.pool().take::<f32>(width));
+        {
+            let mut gates = self.gates.borrow_mut();
+            let gates = H::of_mut(&mut gates);
+            let parts = gates
+                .zip(H::of(self.cells.view()))
+                .zip(H::of(step.stored_y()));
+            let Some(((gates, cells), y)) = parts else {
+                unreachable!("a run has one format");
+            };
+            let rounded = step.takes_half(self.x).is_some();
+            let mut dx = if rounded { None } else { step.grad(self.x) };
+            let mut dw_ih = step.grad(self.w_ih);
+            let mut dw_hh = step.grad(self.w_hh);
+            let given = lstm_backward_half(
+                HalfLayer {
+                    level,
+                    parallel: step.parallel(),
+                    pool: step.pool(),
+                    precision,
+                    sequence: self.sequence,
+                },
+                w_ih_t
+                    .as_ref()
+                    .map(|w| w.view(Orientation::Transposed, width, input)),
+                w_hh_t.view(Orientation::Transposed, width, hidden),
+                autocast::stored_f32(step.stored(self.x)),
+                gates,
+                cells,
+                y,
+                autocast::stored_f32(step.stored_dy()),
+                HalfGradients {
+                    x: match target(&mut dx) {
+                        Some(GradTarget { values, accumulate }) => {
+                            InputGradient::Into(Gradient { values, accumulate })
+                        }
+                        None if rounded => InputGradient::Rounded,
+                        None => InputGradient::None,
+                    },
+                    w_ih: target(&mut dw_ih),
+                    w_hh: target(&mut dw_hh),
+                    bias: db.as_mut().map(|db| GradTarget {
+                        values: &mut db[..],
+                        accumulate: nd_core::autograd::Accumulate::Write,
+                    }),
+                },
+            );
+            if let Some(dx) = given {
+                step.give(self.x, autocast::from_f32(dx));
+            }
+        }
+        let (Some(ids), Some(db)) = (self.biases, db) else {
+            return;
+        };
+        // One after the other: they may be the same parameter.
+        for id in ids {
+            let Some(mut grad) = step.grad(id) else {
+                continue;
+            };
+            let how = grad.accumulate;
+            if let Some(grad) = autocast::as_f32_mut(&mut grad[..]) {
+                accumulate(level, &db, grad, how);
+            }
+        }
+    }
+}
+
+/// A gradient of an f32 tape, where it is wanted.
+fn target<'a, R: SimdReal>(grad: &'a mut Option<Grad<'_, R>>) -> Option<GradTarget<'a, f32>> {
+    let grad = grad.as_mut()?;
+    let accumulate = grad.accumulate;
+    autocast::as_f32_mut(&mut grad[..]).map(|values| GradTarget { values, accumulate })
+}
