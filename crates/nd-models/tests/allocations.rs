@@ -18,13 +18,16 @@ fn a_steady_step_of_every_model_allocates_nothing() {
             // The full network on a batch that is small enough for a test, yet cut into several shards.
             let run = Run::new(&panel, entry, &(entry.config)(), 128, threads);
             let mut run = run.in_precision(precision);
-            for _ in 0..2 {
-                run.step();
-            }
-            let ((), used) = measure(|| {
-                for _ in 0..3 {
+            let used = run.inside(|run| {
+                for _ in 0..2 {
                     run.step();
                 }
+                let ((), used) = measure(|| {
+                    for _ in 0..3 {
+                        run.step();
+                    }
+                });
+                used
             });
             assert_eq!(
                 used.count, 0,

@@ -85,7 +85,8 @@ fn activations_take_little_more_than_half_the_memory() {
     println!(
         "MiB              format  masters  moments  gradients   step  step + gradients  of f32"
     );
-    for (model, windows, horizon) in [("PatchTST", 1024, 24), ("LSTM", 128, 24)] {
+    // An LSTM of this size is cut into shards, each with gradients of its own, which stay in f32.
+    for (model, windows, horizon, most) in [("PatchTST", 1024, 24, 0.6), ("LSTM", 128, 24, 0.9)] {
         let mut full = None;
         for precision in Precision::ALL {
             let Parts {

@@ -92,6 +92,13 @@ impl<'p> Run<'p> {
         self
     }
 
+    /// Runs `work` on a thread of the run's pool, so that its steps do not have to be handed to one: the queue for that asks for
+    /// memory now and then.
+    pub(crate) fn inside<T: Send>(&mut self, work: impl FnOnce(&mut Self) -> T + Send) -> T {
+        let threads = self.threads.clone();
+        threads.install(|| work(self))
+    }
+
     /// Takes one step and returns its loss.
     pub(crate) fn step(&mut self) -> f64 {
         let Self {
