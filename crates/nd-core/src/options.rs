@@ -154,17 +154,20 @@ impl Precision {
     /// Every format.
     pub const ALL: [Self; 3] = [Self::F32, Self::Bf16, Self::F16];
 
-    /// The format to train in on this machine: bf16 where the processor multiplies it, otherwise the smallest that is not slower.
+    /// The format to train in on this machine: bf16 where kernels run at [`SimdLevel::Avx512`] and the processor multiplies bf16,
+    /// f32 elsewhere.
     ///
-    /// bf16 it is on every processor with vector instructions: without products of its own, widening it is one shift,
-    /// and half the bytes of the activations pay for that; f16 needs conversions and a loss scale besides. At
-    /// [`SimdLevel::Scalar`] every conversion is a loop, and f32 stays.
+    /// Without products of its own bf16 would be smaller too, but a step takes longer than in f32 (docs/performance.md); who needs
+    /// the memory more than the time asks for it by name. f16 is never the answer: it has no arithmetic here.
     #[must_use]
     pub fn auto() -> Self {
-        match SimdLevel::current() {
-            SimdLevel::Scalar => Self::F32,
-            SimdLevel::Neon | SimdLevel::Avx2 | SimdLevel::Avx512 => Self::Bf16,
+        #[cfg(target_arch = "x86_64")]
+        if SimdLevel::current() == SimdLevel::Avx512
+            && std::arch::is_x86_feature_detected!("avx512bf16")
+        {
+            return Self::Bf16;
         }
+        Self::F32
     }
 }
 
