@@ -7,6 +7,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use crate::run::say;
 use crate::tools::TOOLS;
 
 /// Cycles from one multiplication of the chain to the next.
@@ -22,24 +23,24 @@ const SLOW: f64 = 1.05;
 
 /// Prints everything.
 pub(crate) fn doctor() -> Result<(), String> {
-    println!("Tools");
+    say("Tools");
     let mut missing = 0;
     for tool in TOOLS {
         match tool.version() {
-            Some(version) => println!("  {:<22} {version}", tool.program),
+            Some(version) => say(&format!("  {:<22} {version}", tool.program)),
             None => {
                 missing += 1;
-                println!(
+                say(&format!(
                     "  {:<22} missing; it is for {}: {}",
                     tool.program, tool.purpose, tool.install
-                );
+                ));
             }
         }
     }
-    println!("\nMachine\n  {}", machine_line());
+    say(&format!("\nMachine\n  {}", machine_line()));
     let cpuinfo = read("/proc/cpuinfo");
     if let Some(flags) = features(&cpuinfo) {
-        println!("  features: {flags}");
+        say(&format!("  features: {flags}"));
     }
     for (label, file) in [
         ("governor", "cpu0/cpufreq/scaling_governor"),
@@ -50,24 +51,24 @@ pub(crate) fn doctor() -> Result<(), String> {
     ] {
         let text = read(&format!("/sys/devices/system/cpu/{file}"));
         if !text.trim().is_empty() {
-            println!("  {label}: {}", text.trim());
+            say(&format!("  {label}: {}", text.trim()));
         }
     }
-    println!(
+    say(&format!(
         "  samples: {}",
         sampling(&read("/proc/sys/kernel/perf_event_paranoid"))
-    );
+    ));
     let stolen_before = stolen(&read("/proc/stat"));
     let times = pieces();
     let stolen_after = stolen(&read("/proc/stat"));
-    println!(
+    say(&format!(
         "\nClock\n  measured: {:.2} GHz, by a chain of multiplications",
         clock(&times)
-    );
+    ));
     if let Some(said) = value(&cpuinfo, "cpu MHz") {
-        println!("  said by the system: {said} MHz");
+        say(&format!("  said by the system: {said} MHz"));
     }
-    println!("\nNoise");
+    say("\nNoise");
     let warnings = warnings(
         &times,
         load(),
@@ -75,19 +76,19 @@ pub(crate) fn doctor() -> Result<(), String> {
         stolen_before.zip(stolen_after).map(|(a, b)| b - a),
     );
     if warnings.is_empty() {
-        println!(
+        say(&format!(
             "  quiet: {} equal pieces of work took equal time",
             times.len()
-        );
+        ));
     }
     for warning in &warnings {
-        println!("  warning: {warning}");
+        say(&format!("  warning: {warning}"));
     }
     if missing > 0 {
-        println!(
+        say(&format!(
             "\n{missing} of {} tools are missing; the commands that need them say so.",
             TOOLS.len()
-        );
+        ));
     }
     Ok(())
 }

@@ -292,10 +292,10 @@ pub(crate) fn usage(topic: Option<Topic>) -> String {
         None => {
             out += "The commands of the Neuro-Divergent workspace.\n\nUsage: cargo xtask COMMAND [OPTIONS]\n\nCommands:\n";
             for (name, _, summary) in COMMANDS {
-                out += &format!("  {name:<12} {summary}\n");
+                out += &format!("  {name:<13} {summary}\n");
             }
-            out += "  help         this text, or more about one command: cargo xtask help bench\n";
-            out += "  --version    the version of the workspace\n";
+            out += "  help          this text, or more about one command: cargo xtask help bench\n";
+            out += "  --version     the version of the workspace\n";
         }
         Some(topic) => {
             for (name, _, summary) in COMMANDS.iter().filter(|(_, t, _)| *t == topic) {

@@ -1,5 +1,6 @@
 //! Running cargo and other programs in the workspace root.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -57,6 +58,11 @@ pub(crate) fn output(command: &mut Command) -> Result<String, String> {
             describe(command)
         )
     })
+}
+
+/// Prints a line. Whoever reads it may have gone (`| head`); what is written to files is written all the same.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 fn describe(command: &Command) -> String {

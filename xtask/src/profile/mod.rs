@@ -21,7 +21,7 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use crate::flags::{Kind, ProfileRequest};
-use crate::run::{cargo, output, run, target_folder};
+use crate::run::{cargo, output, run, say, target_folder};
 use crate::tools::{self, Tool};
 
 /// The exit code when a tool was missing and everything else ran.
@@ -266,13 +266,13 @@ fn one(
         std::fs::write(out.join(file), text)
             .map_err(|error| format!("{file} cannot be written: {error}"))?;
     }
-    print!("{text}");
+    say(&text);
     if let Some(cpu) = &found.cpu
         && !cpu.said.is_empty()
     {
-        println!("\nWhile perf watched: {}", cpu.said);
+        say(&format!("While perf watched: {}", cpu.said));
     }
-    println!("\nWritten: {}", out.join("index.html").display());
+    say(&format!("Written: {}", out.join("index.html").display()));
     Ok(fine)
 }
 
