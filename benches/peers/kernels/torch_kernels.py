@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Runs torch's kernels, and numpy's matrix product (OpenBLAS), in turns with nd-simd's, on one thread.
+"""Runs torch's kernels, and numpy's matrix product (OpenBLAS), in turns with nd-simd's, on one thread or --threads.
 
 Build ours first: `cargo build --release` in this folder. It runs as a second process that answers turns
 (`kernel-peers --serve`); both wait while the other works. A turn lasts --turn seconds at least, a row has --rounds rounds,
 and what is printed is the median over rounds of ours over theirs (above one ours is faster), with the 95 % interval
-of the sign test.
+of the sign test. With several threads, ours waits a hundredth of a second before its turn, because the peer's idle threads spin for a
+while; rows that we do not run on several threads are left out.
 """
 
 import argparse
@@ -20,13 +21,14 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 PINNED = dict(line.split("==") for line in (HERE / "requirements.txt").read_text().split() if "==" in line)
-THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-def restart_on_one_thread() -> None:
+def restart_with_threads(count: int) -> None:
     """Starts this script again with the thread counts set: the libraries read them when they are loaded."""
-    if any(os.environ.get(name) != value for name, value in THREADS.items()):
-        os.execve(sys.executable, [sys.executable, *sys.argv], dict(os.environ) | THREADS)
+    wanted = {name: str(count) for name in THREADS}
+    if any(os.environ.get(name) != value for name, value in wanted.items()):
+        os.execve(sys.executable, [sys.executable, *sys.argv], dict(os.environ) | wanted)
 
 
 def check_versions() -> None:
@@ -47,13 +49,13 @@ def interval(values: list[float]) -> tuple[float, float, float]:
     return statistics.median(ordered), ordered[cut], ordered[n - 1 - cut]
 
 
-def rows():
+def rows(threads: int):
     """Pairs of a row's name, as ours has it, and the peers' calls."""
     import numpy
     import torch
     from torch.nn import functional as f
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     torch.set_grad_enabled(False)
     torch.manual_seed(1)
     for length in (4096, 65_536, 4 << 20):
@@ -130,19 +132,30 @@ def seconds_of(call, turn: float) -> float:
 class Ours:
     """The process that runs our side of a row."""
 
-    def __init__(self, program: Path):
+    def __init__(self, program: Path, threads: int):
+        self.threads = threads
         self.process = subprocess.Popen(
             [str(program), "--serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
     def seconds(self, row: str, turn: float) -> float:
         """Seconds of one call of a row."""
-        self.process.stdin.write(f"{row}\t{turn}\n")
-        self.process.stdin.flush()
-        answer = self.process.stdout.readline().strip()
+        if self.threads > 1:
+            time.sleep(0.01)
+        answer = self.ask(row, turn)
         if not answer or answer.startswith("error"):
             sys.exit(f"{row}: {answer or 'our process has ended'}")
         return float(answer)
+
+    def has(self, row: str) -> bool:
+        """Whether we run a row on so many threads."""
+        return not self.ask(row, 0.0).startswith("error: no row")
+
+    def ask(self, row: str, turn: float) -> str:
+        """Our process's answer."""
+        self.process.stdin.write(f"{row}\t{turn}\t{self.threads}\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
 
 
 def main() -> None:
@@ -153,16 +166,17 @@ def main() -> None:
     parser.add_argument("--turn", type=float, default=0.002, help="seconds of a turn at least")
     parser.add_argument("--ours", type=Path, default=HERE / "target/release/kernel-peers")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--threads", type=int, default=1, help="1 or 2")
     arguments = parser.parse_args()
-    restart_on_one_thread()
+    restart_with_threads(arguments.threads)
     check_versions()
     if not arguments.ours.exists():
         parser.error(f"no {arguments.ours}: run `cargo build --release` in {HERE}, or give --ours")
-    ours = Ours(arguments.ours)
+    ours = Ours(arguments.ours, arguments.threads)
     results = []
     print("| row | ours | torch or numpy | ours / theirs | 95 % |\n|---|---|---|---|---|")
-    for row, calls in rows():
-        if arguments.filter not in row:
+    for row, calls in rows(arguments.threads):
+        if arguments.filter not in row or not ours.has(row):
             continue
         for peer, call in calls.items():
             times = []
@@ -178,7 +192,8 @@ def main() -> None:
                 f"| {row} | {mine:.4g} us | {peer} {theirs:.4g} us | {median:.2f} | {low:.2f}-{high:.2f} |", flush=True
             )
     if arguments.json:
-        record = {"torch": metadata.version("torch"), "numpy": metadata.version("numpy"), "rows": results}
+        record = {"torch": metadata.version("torch"), "numpy": metadata.version("numpy")}
+        record |= {"threads": arguments.threads, "rows": results}
         arguments.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 

@@ -329,10 +329,13 @@ fn sums_of_equal_terms_keep_the_bound() {
                 .map(|&c| (f64::from(c) - want).abs() / (want * 2.0_f64.powi(-24)))
                 .fold(0.0, f64::max);
             println!("{engine} k {k}: {worst:.2} units");
-            assert!(
-                worst <= 8.0 * HALF_PRODUCT_ERROR,
-                "{engine} k {k}: {worst} units"
-            );
+            // A chain of half its length, in one direction: 512 products of `dot`, 40 tiles of `amx`.
+            let most = if engine == Bf16Engine::Dot {
+                256.0
+            } else {
+                2.0 * HALF_PRODUCT_ERROR
+            };
+            assert!(worst <= most, "{engine} k {k}: {worst} units");
         }
     }
 }

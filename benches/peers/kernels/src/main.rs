@@ -110,6 +110,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
             .map_err(|error| format!("a pool of {threads} threads: {error}"))
     };
     let (one, two) = (pool(1)?, pool(2)?);
+    let load = nd_bench::machine::load_average();
     let mut table = report::Table::default();
     for plan in &plans {
         let pool = if plan.threads == 1 { &one } else { &two };
@@ -120,7 +121,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     }
     table.finish();
     if let Some(file) = &arguments.json {
-        table.write(file, arguments.level)?;
+        table.write(file, arguments.level, load)?;
     }
     Ok(())
 }

@@ -72,7 +72,12 @@ impl Table {
     }
 
     /// Writes everything to a file.
-    pub(crate) fn write(&self, file: &Path, level: SimdLevel) -> Result<(), String> {
+    pub(crate) fn write(
+        &self,
+        file: &Path,
+        level: SimdLevel,
+        load: Option<f64>,
+    ) -> Result<(), String> {
         let threads = self
             .outcomes
             .iter()
@@ -80,7 +85,7 @@ impl Table {
             .max()
             .unwrap_or(1);
         let record = Record {
-            machine: Machine::detect(level, threads),
+            machine: Machine::detect(level, threads, load),
             rows: &self.outcomes,
         };
         let text = serde_json::to_string_pretty(&record).map_err(|error| error.to_string())?;

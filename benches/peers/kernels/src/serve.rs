@@ -8,7 +8,7 @@ use nd_core::Buffer;
 
 use crate::row::{Plan, Row};
 
-/// Answers lines `ROW\tSECONDS` until the input ends; `error: ...` where a line cannot be answered.
+/// Answers lines `ROW\tSECONDS\tTHREADS` until the input ends; `error: ...` where a line cannot be answered.
 pub(crate) fn serve(plans: &[Plan]) -> io::Result<()> {
     let mut made: HashMap<String, (Row, Buffer<f32>)> = HashMap::new();
     let mut output = io::stdout().lock();
@@ -28,17 +28,24 @@ fn answer(
     made: &mut HashMap<String, (Row, Buffer<f32>)>,
     line: &str,
 ) -> Result<f64, String> {
-    let (name, seconds) = line
-        .split_once('\t')
-        .ok_or("expected ROW, a tab and SECONDS")?;
+    let mut fields = line.split('\t');
+    let (Some(name), Some(seconds), Some(threads), None) =
+        (fields.next(), fields.next(), fields.next(), fields.next())
+    else {
+        return Err("expected ROW, SECONDS and THREADS with tabs between them".to_owned());
+    };
     let seconds: f64 = seconds
         .parse()
         .map_err(|_| format!("`{seconds}` is no number of seconds"))?;
+    let threads: usize = threads
+        .parse()
+        .map_err(|_| format!("`{threads}` is no number of threads"))?;
     if !made.contains_key(name) {
         let plan = plans
             .iter()
-            .find(|plan| plan.threads == 1 && plan.name == name);
-        let row = (plan.ok_or_else(|| format!("no row `{name}`"))?.make)();
+            .find(|plan| plan.threads == threads && plan.name == name);
+        let missing = || format!("no row `{name}` on {threads} threads");
+        let row = (plan.ok_or_else(missing)?.make)();
         let out = Buffer::zeroed(row.out);
         // One row at a time is measured; the last one's memory goes back.
         made.clear();

@@ -24,6 +24,15 @@ const ROW_GRAIN: usize = 8;
 /// Blocks of columns are multiples of this: four vectors of 512 bits.
 const COL_GRAIN: usize = 64;
 
+/// Multiply-adds of a product of tiles worth handing to another thread.
+const TILES_WORK: usize = 8 << 20;
+
+/// Rows that a block of tiles has at least: two blocks of the kernel.
+const TILES_ROWS: usize = 64;
+
+/// Elements of A that stay in the second cache level: 1 MiB of bf16.
+const CACHED_LEFT: usize = 1 << 19;
+
 /// [`super::multiply`] on all threads of the current pool; the same bits.
 ///
 /// # Panics
@@ -120,6 +129,33 @@ impl Grid {
             col_size,
             across,
             down,
+        }
+    }
+
+    /// As [`Grid::new`], for products of tiles, which are done sooner: blocks hold more work. Once A is too large for a core's second
+    /// cache level, rows are cut first.
+    pub(super) fn of_tiles(m: usize, k: usize, n: usize) -> Self {
+        let work = m.saturating_mul(k).saturating_mul(n).div_ceil(TILES_WORK);
+        let wanted = work.clamp(1, BLOCKS_PER_THREAD * rayon::current_num_threads());
+        let by_rows = m.saturating_mul(k) > CACHED_LEFT;
+        let most_down = m.div_ceil(TILES_ROWS).max(1);
+        let most_across = n.div_ceil(COL_GRAIN).max(1);
+        let (down, across) = if by_rows {
+            let down = wanted.min(most_down);
+            (down, wanted.div_ceil(down).min(most_across))
+        } else {
+            let across = wanted.min(most_across);
+            (wanted.div_ceil(across).min(most_down), across)
+        };
+        let row_size = m.div_ceil(down).next_multiple_of(TILES_ROWS / 2);
+        let col_size = n.div_ceil(across).next_multiple_of(COL_GRAIN);
+        Self {
+            m,
+            n,
+            row_size,
+            col_size,
+            across: n.div_ceil(col_size.max(1)),
+            down: m.div_ceil(row_size.max(1)),
         }
     }
 

@@ -20,7 +20,7 @@ use super::amx::Tiles;
 use super::choice::Bf16Engine;
 #[cfg(target_arch = "x86_64")]
 use super::dot::PairDot;
-use super::engine::{Engine, Tile};
+use super::engine::{Engine, Tile, panel_rows};
 use super::pack::{
     PANEL, PackedBf16, ROW_BLOCK, Scratch, pack_panels, packed_bf16_len, padded_rows, stored_width,
     take,
@@ -90,27 +90,22 @@ impl Chosen {
             _ => Self::Widening,
         }
     }
-
-    /// Whether blocks of A are pairs of bf16.
-    fn reads_pairs(self) -> bool {
-        !matches!(self, Self::Widening)
-    }
 }
 
 /// A checked product.
 pub(super) struct Task<'a, A, B> {
-    level: SimdLevel,
+    pub(super) level: SimdLevel,
     engine: Chosen,
     precision: Precision,
-    alpha: f32,
-    a: MatRef<'a, A>,
-    /// Whether a zero follows each row of A.
+    pub(super) alpha: f32,
+    pub(super) a: MatRef<'a, A>,
+    /// Whether zeros follow each row of A, as many as [`padded_rows`] says.
     a_padded: bool,
     b: Right<'a, B>,
-    beta: f32,
-    c: *mut f32,
-    c_row_stride: usize,
-    finish: Finish<f32>,
+    pub(super) beta: f32,
+    pub(super) c: *mut f32,
+    pub(super) c_row_stride: usize,
+    pub(super) finish: Finish<f32>,
 }
 
 // SAFETY: threads read A, B and the bias, and write disjoint blocks of C, which is borrowed for the life of the task.
@@ -158,8 +153,7 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
         #[cfg(target_arch = "x86_64")]
         if n > NARROW_COLUMNS
             && self.row_block() == ROW_BLOCK
-            && self.engine.reads_pairs()
-            && let Some(packing) = PairDot::new()
+            && let Chosen::Dot(packing) = self.engine
         {
             let k = self.a.cols();
             let stride = padded_rows(k);
@@ -216,10 +210,11 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
 
     fn run_blocks(&self, parallel: bool) {
         let (m, k, n) = (self.a.rows(), self.a.cols(), self.b.cols());
-        let grid = if parallel {
-            Grid::new(m, k, n)
-        } else {
-            Grid::whole(m, n)
+        let grid = match self.engine {
+            _ if !parallel => Grid::whole(m, n),
+            #[cfg(target_arch = "x86_64")]
+            Chosen::Tiles(_) => Grid::of_tiles(m, k, n),
+            _ => Grid::new(m, k, n),
         };
         // Packed whole where several blocks of rows read it; then also by all threads.
         let shared: Buffer<bf16>;
@@ -246,19 +241,16 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
         let in_place = match self.engine {
             Chosen::Widening => false,
             #[cfg(target_arch = "x86_64")]
-            Chosen::Dot(engine) => self.reads_in_place(engine),
+            Chosen::Dot(engine) => {
+                let strides = (self.a.row_stride(), self.a.col_stride());
+                let (a, k) = (self.a.data().as_ptr(), self.a.cols());
+                engine.in_place(a, strides, k, self.a_padded).is_some()
+            }
+            // Tiles block their rows themselves.
             #[cfg(target_arch = "x86_64")]
-            Chosen::Tiles(engine) => self.reads_in_place(engine),
+            Chosen::Tiles(_) => return usize::MAX,
         };
         if in_place { IN_PLACE_ROWS } else { ROW_BLOCK }
-    }
-
-    /// Whether an engine takes all of A as it is.
-    #[cfg(target_arch = "x86_64")]
-    fn reads_in_place<E: Engine>(&self, engine: E) -> bool {
-        let strides = (self.a.row_stride(), self.a.col_stride());
-        let (a, k) = (self.a.data().as_ptr(), self.a.cols());
-        engine.in_place(a, strides, k, self.a_padded).is_some()
     }
 
     /// The textbook product, the meaning of [`SimdLevel::Scalar`].
@@ -344,7 +336,7 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
                 #[cfg(target_arch = "x86_64")]
                 Chosen::Dot(engine) => self.block_with(engine, b, rows, cols),
                 #[cfg(target_arch = "x86_64")]
-                Chosen::Tiles(engine) => self.block_with(engine, b, rows, cols),
+                Chosen::Tiles(tiles) => tiles.block(self, b, rows, cols),
             }
         }
     }
@@ -367,8 +359,6 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
         let mut row_start = rows.start;
         while row_start < rows.end {
             let m = row_block.min(rows.end - row_start);
-            // SAFETY: there are rows; the guard of the rows before has been dropped.
-            let _guard = unsafe { engine.enter(m) };
             let mut k_start = 0;
             let mut store = Store::first(self.alpha, self.beta);
             loop {
@@ -428,7 +418,7 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
                     };
                     // SAFETY: a panel of packed operands, a block of C that is ours.
                     unsafe {
-                        engine.panel(m, width, &tile);
+                        panel_rows(engine, m, width, tile);
                         if is_last {
                             let c = self.c.wrapping_add(row_start * self.c_row_stride + column);
                             self.finish.rest(self.level, c, m, width, self.c_row_stride);

@@ -15,7 +15,7 @@ use nd_core::DType;
 use pulp::x86::V4;
 
 use super::Operand;
-use super::engine::{Engine, Tile, Vectors, panel_of_vectors};
+use super::engine::{Engine, Tile};
 use super::pack::{padded_rows, pairs};
 use crate::lanes::Lanes;
 use crate::matmul::kernel::Sums;
@@ -115,6 +115,22 @@ unsafe fn interleave<T: Operand>(
         );
         _mm512_permutexvar_epi16(order, both)
     }
+}
+
+/// The 32 pairs `(low[0], high[0]), (low[1], high[1])..` of two vectors of 32 numbers.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+fn zip(low: __m512i, high: __m512i) -> (__m512i, __m512i) {
+    // Numbers from 32 on are those of `high`.
+    let first = _mm512_set_epi16(
+        47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37, 5, 36, 4,
+        35, 3, 34, 2, 33, 1, 32, 0,
+    );
+    let second = _mm512_add_epi16(first, _mm512_set1_epi16(16));
+    (
+        _mm512_permutex2var_epi16(low, first, high),
+        _mm512_permutex2var_epi16(low, second, high),
+    )
 }
 
 /// `out[j][i] = rows[i][j]` for words.
@@ -238,21 +254,17 @@ unsafe fn pack_rows<T: Operand>(
         let high = low.wrapping_add(row_stride);
         let (has_low, has_high) = (2 * pair < depth, 2 * pair + 1 < depth);
         let to = target.wrapping_add(pair * stored);
-        for j in (0..stored).step_by(16) {
-            let mask = if has_low {
-                first(width.saturating_sub(j))
-            } else {
-                0
-            };
-            // SAFETY: the masks keep to the columns and rows that exist.
+        for j in (0..stored).step_by(32) {
+            let count = width.saturating_sub(j).min(32);
+            // SAFETY: the counts keep to the columns and rows that exist, `stored` is a multiple of 16.
             unsafe {
-                let words = interleave(
-                    low.wrapping_add(j),
-                    high.wrapping_add(j),
-                    mask,
-                    if has_high { mask } else { 0 },
-                );
-                _mm512_storeu_si512(to.wrapping_add(j).cast(), words);
+                let low = neighbours(low.wrapping_add(j), if has_low { count } else { 0 });
+                let high = neighbours(high.wrapping_add(j), if has_high { count } else { 0 });
+                let (first, second) = zip(low, high);
+                _mm512_storeu_si512(to.wrapping_add(j).cast(), first);
+                if j + 16 < stored {
+                    _mm512_storeu_si512(to.wrapping_add(j + 16).cast(), second);
+                }
             }
         }
     }
@@ -297,7 +309,7 @@ unsafe fn pack_rows_transposed<T: Operand>(
 impl Engine for PairDot {
     const K_BLOCK: usize = 512;
     const LANES: usize = 16;
-    type Guard = ();
+    const REGISTERS: usize = 32;
 
     fn in_place<A: Operand>(
         self,
@@ -372,17 +384,6 @@ impl Engine for PairDot {
     unsafe fn unpack_right(self, panel: *const u16, _: usize, _: usize, _: *mut u32) -> *const u32 {
         panel.cast()
     }
-
-    unsafe fn enter(self, _: usize) {}
-
-    unsafe fn panel(self, rows: usize, width: usize, tile: &Tile) {
-        // SAFETY: the caller's.
-        unsafe { panel_of_vectors(self, rows, width, tile) };
-    }
-}
-
-impl Vectors for PairDot {
-    const REGISTERS: usize = 32;
 
     unsafe fn run(self, rows: usize, vecs: usize, last: usize, tile: &Tile) {
         macro_rules! call {

@@ -1,4 +1,4 @@
-//! What the two ways of blocking vectors and tiles have in common: an [`Engine`] packs blocks of the operands and multiplies them.
+//! What the dot product and widening have in common: an [`Engine`] packs blocks of the operands and multiplies them in vectors.
 
 use super::Operand;
 use crate::matmul::kernel::{Output, block_rows_of, block_vecs_of};
@@ -61,20 +61,14 @@ pub(super) trait Engine: Copy {
         target: *mut u32,
     ) -> *const u32;
 
-    /// What must be alive while panels of `rows` rows are computed.
-    type Guard;
+    /// Vector registers.
+    const REGISTERS: usize;
 
-    /// Makes ready for panels of `rows` rows.
+    /// One block of C.
     ///
     /// # Safety
-    /// There is at least one row; no other guard of this thread is alive.
-    unsafe fn enter(self, rows: usize) -> Self::Guard;
-
-    /// `rows` rows of one panel of `width` columns.
-    ///
-    /// # Safety
-    /// The tile is valid for as many rows and columns; a guard of [`Engine::enter`] for as many rows is alive.
-    unsafe fn panel(self, rows: usize, width: usize, tile: &Tile);
+    /// All that the tile points to is valid for `rows` rows and `vecs` vectors, the last one `last` lanes wide in C.
+    unsafe fn run(self, rows: usize, vecs: usize, last: usize, tile: &Tile);
 }
 
 /// A block of C with packed operands.
@@ -90,24 +84,11 @@ pub(super) struct Tile {
     pub(super) output: Output<f32>,
 }
 
-/// An engine whose blocks are vectors held in registers.
-pub(super) trait Vectors: Engine {
-    /// Vector registers.
-    const REGISTERS: usize;
-
-    /// One block of C.
-    ///
-    /// # Safety
-    /// All that the tile points to is valid for `rows` rows and `vecs` vectors, the last one `last` lanes wide in C.
-    unsafe fn run(self, rows: usize, vecs: usize, last: usize, tile: &Tile);
-}
-
-/// [`Engine::panel`] by blocks of vectors.
+/// All rows of one panel.
 ///
 /// # Safety
 /// The tile is valid for `m` rows and `width` columns.
-pub(super) unsafe fn panel_of_vectors<E: Vectors>(engine: E, m: usize, width: usize, tile: &Tile) {
-    let mut tile = *tile;
+pub(super) unsafe fn panel_rows<E: Engine>(engine: E, m: usize, width: usize, mut tile: Tile) {
     let tile = &mut tile;
     let (b, c, bias) = (tile.b, tile.output.c, tile.output.bias);
     let a = tile.a;

@@ -95,12 +95,17 @@ impl<'a> PackedBf16<'a> {
         self.data[start + i % 2]
     }
 
+    /// How wide the panel that starts at `column` is stored.
+    #[inline(always)]
+    pub(super) fn stored(&self, column: usize) -> usize {
+        stored_width(self.cols, column)
+    }
+
     /// The panel that starts at `column`, a multiple of [`PANEL`], from the pair `pair` on.
     #[inline(always)]
     pub(super) fn panel(&self, column: usize, pair: usize) -> *const u16 {
         debug_assert!(column.is_multiple_of(PANEL) && column < self.cols);
-        let stored = stored_width(self.cols, column);
-        let start = column * padded_rows(self.rows) + 2 * pair * stored;
+        let start = column * padded_rows(self.rows) + 2 * pair * self.stored(column);
         self.data.as_ptr().wrapping_add(start).cast()
     }
 }

@@ -6,7 +6,7 @@ use nd_core::{DType, bf16};
 use pulp::NullaryFnOnce;
 
 use super::Operand;
-use super::engine::{Engine, Tile, Vectors, panel_of_vectors};
+use super::engine::{Engine, Tile};
 use crate::convert::{narrow_bf16, narrow_f16, widen_f16};
 use crate::dispatch::Isa;
 use crate::lanes::Lanes;
@@ -150,7 +150,7 @@ impl NullaryFnOnce for Unpack {
 impl<S: Isa, P: Rounding> Engine for Widening<S, P> {
     const K_BLOCK: usize = 256;
     const LANES: usize = Lanes::<S, f32>::LEN;
-    type Guard = ();
+    const REGISTERS: usize = S::REGISTER_COUNT;
 
     fn in_place<A: Operand>(
         self,
@@ -220,17 +220,6 @@ impl<S: Isa, P: Rounding> Engine for Widening<S, P> {
         });
         target
     }
-
-    unsafe fn enter(self, _: usize) {}
-
-    unsafe fn panel(self, rows: usize, width: usize, tile: &Tile) {
-        // SAFETY: the caller's.
-        unsafe { panel_of_vectors(self, rows, width, tile) };
-    }
-}
-
-impl<S: Isa, P: Rounding> Vectors for Widening<S, P> {
-    const REGISTERS: usize = S::REGISTER_COUNT;
 
     unsafe fn run(self, rows: usize, vecs: usize, last: usize, tile: &Tile) {
         let block = Block {

@@ -1,0 +1,369 @@
+//! The loops around the tile kernel.
+
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use nd_core::DType;
+
+use super::Tiles;
+use super::config::{TILE, TileGuard};
+use super::finish::WIDE;
+use super::kernel::{STEP, Strips};
+use crate::matmul::half::Operand;
+use crate::matmul::half::blocking::{Right, Task};
+use crate::matmul::half::engine::Engine;
+use crate::matmul::half::pack::{PANEL, PackedBf16, pack_panels, packed_bf16_len, take};
+use crate::matmul::kernel::{Output, Store};
+
+/// Numbers of k in a block at most: the strip of A that is packed has room for as many.
+const K_BLOCK: usize = 1280;
+
+/// Elements of B that stay in half of the second cache level while A passes.
+const CACHED_RIGHT: usize = 1 << 19;
+
+/// Columns of B in a block at most.
+const MOST_COLUMNS: usize = 512;
+
+/// Steps of a kernel up to which writing C takes longer than computing it.
+const SHORT_FOR_C: usize = 3;
+
+/// Steps of a kernel up to which reading A takes about as long as computing with it.
+const SHORT_FOR_A: usize = 8;
+
+/// Numbers of C that do not stay in the second cache level (and half as many of A), so that it pays to ask for them early.
+const UNCACHED: usize = 1 << 18;
+
+/// How many rows one block has, when there are `m`: at most two tiles, and all blocks alike.
+fn block_height(m: usize) -> usize {
+    m.div_ceil(m.div_ceil(2 * TILE).max(1))
+}
+
+/// How much of k a block has: nearly equal parts, in whole steps. By k alone, because it decides how sums are rounded.
+fn block_depth(k: usize) -> usize {
+    k.div_ceil(k.div_ceil(K_BLOCK).max(1))
+        .next_multiple_of(STEP)
+}
+
+/// How many columns a block has.
+fn block_width(m: usize, depth: usize) -> usize {
+    if m <= 2 * TILE {
+        // One strip of A reads B once: while it is in the first cache level.
+        return PANEL;
+    }
+    (CACHED_RIGHT / depth / PANEL * PANEL).clamp(PANEL, MOST_COLUMNS)
+}
+
+/// Rows of A that a kernel reads.
+#[derive(Clone, Copy)]
+struct Left {
+    rows: *const u8,
+    row_bytes: usize,
+}
+
+impl Tiles {
+    /// One block of C; `cols` starts at a multiple of [`PANEL`].
+    ///
+    /// # Safety
+    /// Nobody else touches the block; the product has a k.
+    pub(in crate::matmul::half) unsafe fn block<A: Operand, B: Operand>(
+        self,
+        task: &Task<'_, A, B>,
+        b: Right<'_, B>,
+        rows: Range<usize>,
+        cols: Range<usize>,
+    ) {
+        let k = task.a.cols();
+        let height = block_height(rows.len());
+        let bottom = height.saturating_sub(TILE);
+        // SAFETY: `self` proves that there are tiles; a lower tile that is not used has 16 rows; this is the only guard here.
+        let _guard =
+            unsafe { TileGuard::new(height.min(TILE), if bottom == 0 { TILE } else { bottom }) };
+        let in_place = A::DTYPE == DType::Bf16 && task.a.col_stride() == 1;
+        if in_place && k.is_multiple_of(STEP) {
+            // SAFETY: the caller's; the guard has this height; no strip is needed.
+            unsafe { self.columns(task, b, rows, cols, height, &mut []) };
+        } else {
+            // SAFETY: as above, and the room is for whole strips.
+            with_strip(|strip| unsafe { self.columns(task, b, rows, cols, height, strip) });
+        }
+    }
+
+    /// [`Tiles::block`] with room for a strip, unless all of A is read in place.
+    ///
+    /// # Safety
+    /// As [`Tiles::block`]; a guard for this height is alive.
+    unsafe fn columns<A: Operand, B: Operand>(
+        self,
+        task: &Task<'_, A, B>,
+        b: Right<'_, B>,
+        rows: Range<usize>,
+        cols: Range<usize>,
+        height: usize,
+        strip: &mut [MaybeUninit<u32>],
+    ) {
+        let k = task.a.cols();
+        let depth = block_depth(k);
+        let width = block_width(rows.len(), depth);
+        let in_place = A::DTYPE == DType::Bf16 && task.a.col_stride() == 1;
+        let mut scratch = match b {
+            Right::Plain(_) => Some(take(packed_bf16_len(depth, width.min(cols.len())))),
+            Right::Packed(_) => None,
+        };
+        let mut store = Store::first(task.alpha, task.beta);
+        for start in (0..k).step_by(depth) {
+            let depth = depth.min(k - start);
+            let steps = depth.div_ceil(STEP);
+            for column in cols.clone().step_by(width) {
+                let width = width.min(cols.end - column);
+                let (packed, first) = match (b, &mut scratch) {
+                    (Right::Plain(b), Some(scratch)) => {
+                        let scratch = &mut scratch[..packed_bf16_len(depth, width)];
+                        let part = b.row_block(start, depth).col_block(column, width);
+                        pack_panels(task.level, part, 0, scratch);
+                        (PackedBf16::new(scratch, depth, width), (0, 0))
+                    }
+                    (Right::Packed(packed), _) => (packed, (start / 2, column)),
+                    (Right::Plain(_), None) => unreachable!("a plain operand has scratch"),
+                };
+                let block = Block {
+                    tiles: self,
+                    task,
+                    packed,
+                    first,
+                    rows: rows.clone(),
+                    height,
+                    cols: column..column + width,
+                    k: start..start + depth,
+                    store,
+                    leftmost: column == cols.start,
+                    fetch_c: steps <= SHORT_FOR_C && rows.len() * cols.len() >= UNCACHED,
+                    fetch_a: steps <= SHORT_FOR_A && in_place && rows.len() * k >= 2 * UNCACHED,
+                };
+                // SAFETY: a part of the caller's block.
+                unsafe { block.run(strip) };
+            }
+            store = store.next();
+        }
+    }
+}
+
+/// Calls a function with room for a strip of A on the stack: 80 KiB, which products that need none do not pay for.
+#[inline(never)]
+fn with_strip(run: impl FnOnce(&mut [MaybeUninit<u32>])) {
+    /// A strip begins at a cache line.
+    #[repr(C, align(64))]
+    struct Room([MaybeUninit<u32>; TILE * K_BLOCK]);
+    run(&mut Room([MaybeUninit::uninit(); TILE * K_BLOCK]).0);
+}
+
+/// A block of B and all rows.
+struct Block<'a, 't, A, B> {
+    tiles: Tiles,
+    task: &'a Task<'t, A, B>,
+    packed: PackedBf16<'a>,
+    /// The pair and the column of the packed operand where this block begins.
+    first: (usize, usize),
+    rows: Range<usize>,
+    height: usize,
+    cols: Range<usize>,
+    k: Range<usize>,
+    store: Store<f32>,
+    /// Whether these are the first columns for this block of k.
+    leftmost: bool,
+    /// Whether lines of C are asked for before they are written.
+    fetch_c: bool,
+    /// Whether rows of A are asked for before they are read.
+    fetch_a: bool,
+}
+
+impl<A: Operand, B: Operand> Block<'_, '_, A, B> {
+    /// # Safety
+    /// As [`Tiles::block`]; a guard for this height is alive.
+    unsafe fn run(&self, strip: &mut [MaybeUninit<u32>]) {
+        let task = self.task;
+        let is_last = self.k.end == task.a.cols();
+        let mut row = self.rows.start;
+        while row < self.rows.end {
+            // The last block begins early; what the one before has stored stays.
+            let start = row.min(self.rows.end - self.height);
+            // SAFETY: the caller's.
+            unsafe {
+                let left = self.left(start, strip);
+                self.strip(start, row - start, left, is_last);
+                if is_last {
+                    let c = task
+                        .c
+                        .wrapping_add(row * task.c_row_stride + self.cols.start);
+                    let rows = start + self.height - row;
+                    task.finish
+                        .rest(task.level, c, rows, self.cols.len(), task.c_row_stride);
+                }
+            }
+            row = start + self.height;
+        }
+    }
+
+    /// Rows of A from `row` on, in place or packed.
+    ///
+    /// # Safety
+    /// As [`Block::run`].
+    #[inline(always)]
+    unsafe fn left(&self, row: usize, strip: &mut [MaybeUninit<u32>]) -> Left {
+        let a = &self.task.a;
+        let strides = (a.row_stride(), a.col_stride());
+        let from = a.data().as_ptr();
+        let from = from.wrapping_add(row * strides.0 + self.k.start * strides.1);
+        let depth = self.k.len();
+        if A::DTYPE == DType::Bf16 && strides.1 == 1 && depth.is_multiple_of(STEP) {
+            return Left {
+                rows: from.cast(),
+                row_bytes: 2 * strides.0,
+            };
+        }
+        let target: *mut u32 = strip.as_mut_ptr().cast();
+        let row_bytes = depth.next_multiple_of(STEP) * 2;
+        // A single strip was packed for the first columns.
+        let is_there = self.rows.len() == self.height && !self.leftmost;
+        if !is_there {
+            let packing = self.tiles.packing;
+            // SAFETY: the rows lie inside A; the strip has room for two tiles of rows.
+            unsafe { packing.pack_left(from, strides, self.height, depth, target) };
+        }
+        Left {
+            rows: target.cast_const().cast(),
+            row_bytes,
+        }
+    }
+
+    /// The rows of C from `row` on, all columns of the block.
+    ///
+    /// # Safety
+    /// As [`Block::run`].
+    #[inline(always)]
+    unsafe fn strip(&self, row: usize, stored: usize, left: Left, is_last: bool) {
+        let task = self.task;
+        let steps = self.k.len().div_ceil(STEP);
+        let c = task.c.wrapping_add(row * task.c_row_stride);
+        for column in self.cols.clone().step_by(WIDE) {
+            let in_packed = column - self.cols.start + self.first.1;
+            let panel = in_packed / PANEL * PANEL;
+            let b = self.packed.panel(panel, self.first.0);
+            let strips = Strips {
+                a: left.rows,
+                a_row_bytes: left.row_bytes,
+                top: self.height.min(TILE),
+                b: b.wrapping_add(2 * (in_packed - panel)).cast(),
+                b_pair_bytes: 4 * self.packed.stored(panel),
+                steps,
+                c: std::ptr::null_mut(),
+                c_row_bytes: 0,
+            };
+            let (bias, relu) = task.finish.in_registers(is_last, column);
+            let output = Output {
+                c: c.wrapping_add(column),
+                c_row_stride: task.c_row_stride,
+                store: self.store,
+                bias,
+                relu,
+            };
+            let cols = (self.cols.end - column).min(WIDE);
+            if self.fetch_c {
+                self.fetch_c(row, stored, column);
+            }
+            if self.fetch_a {
+                self.fetch_a(row, column, steps);
+            }
+            // SAFETY: the caller's; packed operands are whole tiles.
+            unsafe {
+                self.tiles
+                    .compute(strips, self.height, stored, cols, output);
+            }
+        }
+    }
+
+    /// Asks for the lines of C that the next kernel writes.
+    #[inline(always)]
+    fn fetch_c(&self, row: usize, stored: usize, column: usize) {
+        let task = self.task;
+        let (mut row, mut next) = (row + stored, column + WIDE);
+        if next >= self.cols.end {
+            (row, next) = (row + self.height - stored, self.cols.start);
+        }
+        let c = task.c.wrapping_add(row * task.c_row_stride + next);
+        for i in 0..self.height.min(self.rows.end.saturating_sub(row)) {
+            let line = c.wrapping_add(i * task.c_row_stride);
+            fetch_to_write(line);
+            fetch_to_write(line.wrapping_add(TILE));
+        }
+    }
+
+    /// Asks for a share of the next strip of A, which is read in place; all kernels of this strip together ask for all of it.
+    #[inline(always)]
+    fn fetch_a(&self, row: usize, column: usize, steps: usize) {
+        let a = &self.task.a;
+        let kernels = self.cols.len().div_ceil(WIDE);
+        let kernel = (column - self.cols.start) / WIDE;
+        let share = |i: usize| row + self.height + self.height * i / kernels;
+        for next in share(kernel)..share(kernel + 1).min(self.rows.end) {
+            let at = next * a.row_stride() + self.k.start;
+            let from = a.data().as_ptr().wrapping_add(at);
+            for step in 0..steps {
+                fetch_to_read(from.wrapping_add(step * STEP));
+            }
+        }
+    }
+}
+
+/// Asks for the line of an address, to be written. Addresses are not checked, nor need they be.
+#[inline(always)]
+fn fetch_to_write(address: *const f32) {
+    // SAFETY: a hint, which has no effect on what the program computes and never faults.
+    unsafe {
+        std::arch::asm!("prefetchw [{0}]", in(reg) address, options(nostack, preserves_flags, readonly));
+    }
+}
+
+/// Asks for the line of an address, to be read.
+#[inline(always)]
+fn fetch_to_read<T>(address: *const T) {
+    use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+    // SAFETY: as above.
+    unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_cover_all_rows_with_one_shape_of_tiles() {
+        for m in 1..=300 {
+            let height = block_height(m);
+            assert!(height <= m && (1..=2 * TILE).contains(&height));
+            // As few blocks as there can be.
+            assert_eq!(m.div_ceil(height), m.div_ceil(2 * TILE));
+        }
+    }
+
+    #[test]
+    fn blocks_of_k_are_whole_steps_that_fit_the_strip() {
+        for k in 1..=10_000 {
+            let depth = block_depth(k);
+            assert!(
+                depth.is_multiple_of(STEP) && depth <= K_BLOCK,
+                "{k}: {depth}"
+            );
+            assert_eq!(k.div_ceil(depth), k.div_ceil(K_BLOCK), "{k}: {depth}");
+        }
+    }
+
+    #[test]
+    fn blocks_of_columns_are_whole_panels() {
+        for depth in (STEP..=K_BLOCK).step_by(STEP) {
+            for m in [1, 32, 33, 1000] {
+                let width = block_width(m, depth);
+                assert!(width.is_multiple_of(PANEL) && (PANEL..=MOST_COLUMNS).contains(&width));
+            }
+        }
+    }
+}
