@@ -7,11 +7,13 @@
 #![forbid(unsafe_code)]
 
 pub mod comparison;
+pub mod defaults;
 pub mod exercise;
 pub mod kernels;
 pub mod limits;
 pub mod machine;
 pub mod measure;
+pub mod page;
 pub mod parallel;
 pub mod phases;
 pub mod plain;
@@ -25,4 +27,5 @@ pub mod statistics;
 pub mod svg;
 pub mod trainer;
 pub mod turns;
+pub mod validate;
 pub mod workloads;

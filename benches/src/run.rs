@@ -63,7 +63,7 @@ pub fn run(request: &Request) -> Result<(), RunError> {
     let mut workloads = Vec::new();
     let mut first_error = None;
     for (index, set) in sets.iter().enumerate() {
-        let mut workload = describe(set);
+        let mut workload = workload_of(set);
         for model in &models {
             let job = Job {
                 request: request.clone(),
@@ -130,7 +130,7 @@ fn finish(request: &Request, report: &Report) -> Result<(), RunError> {
     say(&format!(
         "Written: {}",
         folder
-            .join("{report.json,report.md,forecasts.svg}")
+            .join("{report.json,report.md,report.html,forecasts.svg}")
             .display()
     ));
     Ok(())
@@ -161,7 +161,8 @@ fn models(request: &Request) -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-fn describe(set: &DataSet) -> Workload {
+/// What a data set is, before any model was trained on it.
+pub(crate) fn workload_of(set: &DataSet) -> Workload {
     Workload {
         name: set.name.clone(),
         source: set.source.clone(),
@@ -214,7 +215,7 @@ fn child_output(job: &Job) -> Result<Vec<u8>, String> {
 }
 
 /// The time in UTC, to the second.
-fn now() -> String {
+pub(crate) fn now() -> String {
     let now = jiff::Timestamp::now();
     jiff::Timestamp::from_second(now.as_second())
         .unwrap_or(now)
@@ -222,7 +223,7 @@ fn now() -> String {
 }
 
 /// Prints a line. Whoever reads it may have gone (`| head`): the report is written all the same.
-fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 

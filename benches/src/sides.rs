@@ -76,7 +76,9 @@ impl Switches {
         Self::ALL.with(optimization, false)
     }
 
-    fn with(mut self, optimization: Optimization, on: bool) -> Self {
+    /// The same with one of them turned on or off.
+    #[must_use]
+    pub fn with(mut self, optimization: Optimization, on: bool) -> Self {
         self.0[optimization as usize] = on;
         self
     }
@@ -127,6 +129,8 @@ impl Side {
     pub const BASELINE: Self = Self::Library(Switches::NONE);
     /// The library with everything on.
     pub const ALL: Self = Self::Library(Switches::ALL);
+    /// SIMD and tiled attention on one thread: between "SIMD alone" and "all in f32".
+    pub const SIMD_FLASH: Self = Self::Library(Switches([true, true, false, false]));
     /// The library with everything on that leaves the numbers in f32.
     pub const ALL_F32: Self = Self::Library(Switches([true, true, true, false]));
 
@@ -136,9 +140,16 @@ impl Side {
         let mut sides = vec![Self::BASELINE];
         sides.extend(Optimization::ALL.map(|o| Self::Library(Switches::only(o))));
         sides.extend(Optimization::ALL.map(|o| Self::Library(Switches::without(o))));
+        sides.push(Self::SIMD_FLASH);
         sides.push(Self::ALL);
         sides.extend(Products::ALL.map(Self::Plain));
         sides
+    }
+
+    /// The options of [`Side::ALL`] on this machine.
+    #[must_use]
+    pub fn all_options() -> RunOptions {
+        Switches::ALL.options()
     }
 
     /// Whether its steps are a hundred times as slow as the fast ones.
@@ -244,7 +255,7 @@ mod tests {
     #[test]
     fn every_side_is_found_by_its_name() {
         let every = Side::every();
-        assert_eq!(every.len(), 13);
+        assert_eq!(every.len(), 14);
         for side in every {
             assert_eq!(side.to_string().parse(), Ok(side));
         }

@@ -8,12 +8,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use nd_amp::{MixedPrecisionConfig, Outcome, StepReport, TrainStep};
-use nd_core::autograd::Params;
+use nd_core::autograd::{Mode, Params};
+use nd_core::rng::Key;
 use nd_core::train_state::LossScaleState;
 use nd_core::{Batch, Objective, Precision, RunOptions, Threads, TrainState, WindowSource};
-use nd_data::PanelWindows;
+use nd_data::{PanelWindows, WindowScaler};
 use nd_models::train::TrainConfig;
 use nd_models::train::gather::gather;
+use nd_models::train::inference::Forward;
 use nd_models::train::sampler::Sampler;
 use nd_models::train::schedule::learning_rate;
 
@@ -145,6 +147,22 @@ impl<'a> Trainer<'a> {
                 report,
             })
         })
+    }
+
+    /// What a forward pass with these weights and options needs to know; `scaler` is how the windows were scaled.
+    #[must_use]
+    pub fn forward(&self, scaler: WindowScaler) -> Forward<'_, f32> {
+        Forward {
+            objective: self.work.objective,
+            params: &self.params,
+            source: self.work.source,
+            scaler,
+            options: self.options,
+            mode: Mode::Infer,
+            key: Key::default(),
+            first_row: 0,
+            max_chunk: 1024,
+        }
     }
 
     /// The options of its steps.

@@ -77,6 +77,12 @@ impl Turns {
         Self { seconds }
     }
 
+    /// How many rounds there were.
+    #[must_use]
+    pub fn rounds(&self) -> usize {
+        self.seconds.first().map_or(0, Vec::len)
+    }
+
     /// The median time of a call of the `i`-th function, in seconds.
     #[must_use]
     pub fn median(&self, i: usize) -> f64 {

@@ -1,13 +1,16 @@
 //! The command line: what exists, and one clear message about what does not.
 
 mod bench;
+mod measure;
 mod profile;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use lexopt::prelude::*;
 
 pub(crate) use bench::BenchRequest;
+pub(crate) use measure::{Check, PeersRequest, ValidateRequest};
 pub(crate) use profile::{Kind, ProfileRequest};
 
 /// A command line that was understood.
@@ -19,6 +22,17 @@ pub(crate) enum Command {
     Version,
     /// The main job.
     Bench(Box<BenchRequest>),
+    /// Every claim, measured.
+    Validate(Box<ValidateRequest>),
+    /// The tables of the documents.
+    Report {
+        /// The validation to take as the record.
+        file: Option<PathBuf>,
+        /// Only say which tables differ.
+        check: bool,
+    },
+    /// NeuralForecast beside us.
+    Peers(PeersRequest),
     /// Where a workload spends its time and memory.
     Profile(Box<ProfileRequest>),
     /// The tools and the machine.
@@ -67,6 +81,9 @@ pub(crate) struct CiRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Topic {
     Bench,
+    Validate,
+    Report,
+    Peers,
     Profile,
     Doctor,
     Tidy,
@@ -89,6 +106,9 @@ impl Topic {
             Self::Instructions => &["update"],
             Self::TestNeon => &["short"],
             Self::Bench
+            | Self::Validate
+            | Self::Report
+            | Self::Peers
             | Self::Profile
             | Self::Doctor
             | Self::Tidy
@@ -105,7 +125,22 @@ const COMMANDS: &[(&str, Topic, &str)] = &[
     (
         "bench",
         Topic::Bench,
-        "train and measure the models; without options on embedded data, within minutes",
+        "train and measure the models; without options on embedded data, within minutes; or a suite of benchmarks",
+    ),
+    (
+        "validate",
+        Topic::Validate,
+        "measure every claim against honest baselines, and go through the checklist",
+    ),
+    (
+        "report",
+        Topic::Report,
+        "make the tables of README and docs/performance.md from the record; report FILE takes a validation as the record",
+    ),
+    (
+        "peers",
+        Topic::Peers,
+        "NeuralForecast's training steps beside ours, where it is installed",
     ),
     (
         "profile",
@@ -169,6 +204,13 @@ const COMMANDS: &[(&str, Topic, &str)] = &[
 /// # Errors
 /// A message that names what was found and lists what exists.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let mut words = vec!["cargo xtask".to_owned()];
+    words.extend(
+        arguments
+            .iter()
+            .map(|word| word.to_string_lossy().into_owned()),
+    );
     let mut parser = lexopt::Parser::from_args(arguments);
     let word = match parser.next().map_err(|error| error.to_string())? {
         None | Some(Long("help") | Short('h')) => return Ok(Command::Help(None)),
@@ -189,6 +231,9 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
     match topic_of(&word)? {
         Topic::Bench => bench::bench(&mut parser),
         Topic::Profile => profile::profile(&mut parser),
+        Topic::Validate => measure::validate(&mut parser, &words),
+        Topic::Report => measure::report(&mut parser),
+        Topic::Peers => measure::peers(&mut parser),
         topic => plain(&mut parser, topic),
     }
 }
@@ -256,7 +301,9 @@ fn plain(parser: &mut lexopt::Parser, topic: Topic) -> Result<Command, String> {
     }
     let has = |name: &str| given.iter().any(|given| given == name);
     Ok(match topic {
-        Topic::Bench | Topic::Profile => unreachable!("it has a parser of its own"),
+        Topic::Bench | Topic::Profile | Topic::Validate | Topic::Report | Topic::Peers => {
+            unreachable!("it has a parser of its own")
+        }
         Topic::Doctor => Command::Doctor,
         Topic::Tidy => Command::Tidy,
         Topic::Ci => Command::Ci(CiRequest {
@@ -306,11 +353,19 @@ pub(crate) fn usage(topic: Option<Topic>) -> String {
     let more = match topic {
         Some(Topic::Bench) => Some((bench::TEXT, bench::OPTIONS)),
         Some(Topic::Profile) => Some((profile::TEXT, profile::OPTIONS)),
+        Some(Topic::Validate) => Some((measure::VALIDATE_TEXT, measure::VALIDATE)),
+        Some(Topic::Peers) => Some((measure::PEERS_TEXT, measure::PEERS)),
         _ => None,
     };
     if let Some((text, options)) = more {
         out += text;
         for (name, value, summary) in options {
+            let option = format!("--{name} {value}");
+            out += &format!("  {option:<18} {summary}\n");
+        }
+    }
+    if topic == Some(Topic::Bench) {
+        for (name, value, summary) in bench::RESULTS {
             let option = format!("--{name} {value}");
             out += &format!("  {option:<18} {summary}\n");
         }
@@ -367,7 +422,7 @@ mod tests {
     fn what_does_not_exist_lists_what_does() {
         let error = parse_words("bnech").unwrap_err();
         assert!(
-            error.contains("bnech") && error.contains("bench, profile"),
+            error.contains("bnech") && error.contains("bench, validate"),
             "{error}"
         );
         let error = parse_words("bench --hroizon 3").unwrap_err();
@@ -477,6 +532,52 @@ mod tests {
                 .iter()
                 .all(|(name, ..)| usage.contains(&format!("--{name}")))
         );
+    }
+
+    #[test]
+    fn a_suite_and_what_becomes_of_its_results() {
+        let line = "bench simd --json a.json --save x --compare y --threshold 7.5% --quick";
+        let Ok(Command::Bench(request)) = parse_words(line) else {
+            panic!("{line} is understood")
+        };
+        assert_eq!(request.suite.as_deref(), Some("simd"));
+        assert_eq!(request.threshold, Some(0.075));
+        assert_eq!(request.save.as_deref(), Some("x"));
+        for (line, words) in [
+            ("bench simt", "the suites are: simd"),
+            ("bench simd --model NHITS", "--model"),
+            ("bench --threshold 5%", "--compare"),
+            ("bench --compare a --threshold much", "much"),
+            ("bench --save a/b", "a/b"),
+        ] {
+            let error = parse_words(line).unwrap_err();
+            assert!(error.contains(words), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn validations_reports_and_peers_are_understood() {
+        let line = "validate --workload NHITS --rounds 2 --skip-tests";
+        let Ok(Command::Validate(request)) = parse_words(line) else {
+            panic!("{line} is understood")
+        };
+        assert_eq!((request.workloads.len(), request.rounds), (1, Some(2)));
+        assert_eq!(request.command, format!("cargo xtask {line}"));
+        let report = Command::Report {
+            file: Some("a.json".into()),
+            check: false,
+        };
+        assert_eq!(parse_words("report a.json"), Ok(report));
+        for (line, words) in [
+            ("validate --round 2", "--rounds N"),
+            ("validate --rounds 0", "from 1"),
+            ("validate --add --no-steps", "--no-steps"),
+            ("report a b", "\"b\""),
+            ("peers --pyhton x", "--python FILE"),
+        ] {
+            let error = parse_words(line).unwrap_err();
+            assert!(error.contains(words), "{line}: {error}");
+        }
     }
 
     #[test]

@@ -8,15 +8,21 @@
 
 mod bench;
 mod ci;
+mod clock;
+mod compare;
 mod doctor;
 mod flags;
 mod instructions;
 mod neon;
+mod peers;
 mod profile;
+mod report;
 mod run;
 mod standalone;
+mod suites;
 mod tidy;
 mod tools;
+mod validate;
 
 use std::process::ExitCode;
 
@@ -44,7 +50,15 @@ fn main() -> ExitCode {
             println!("{}", flags::version());
             return ExitCode::SUCCESS;
         }
-        Command::Bench(request) => return bench::bench(&request),
+        Command::Bench(request) => {
+            return match &request.suite {
+                Some(suite) => suites::bench(&request, suite),
+                None => bench::bench(&request),
+            };
+        }
+        Command::Validate(request) => return validate::validate(&request),
+        Command::Report { file, check } => report::report(file.as_ref(), check),
+        Command::Peers(request) => return peers::peers(&request),
         Command::Profile(request) => return profile::profile(&request),
         Command::Doctor => doctor::doctor(),
         Command::Tidy => tidy::tidy(),

@@ -4,10 +4,12 @@
 //! meanings raises [`SCHEMA_VERSION`]. The table and the Markdown text are written from the same rows.
 
 mod format;
+mod html;
 mod markdown;
 mod table;
 
 pub use format::{count, significant, wrapped};
+pub use html::html;
 pub use markdown::markdown;
 pub use table::terminal_table;
 
@@ -149,7 +151,7 @@ impl Report {
         std::fs::remove_file(&probe).map_err(failed)
     }
 
-    /// Writes `report.json`, `report.md` and `forecasts.svg` into a folder, which is made when it is missing.
+    /// Writes `report.json`, `report.md`, `report.html` and `forecasts.svg` into a folder, which is made when it is missing.
     ///
     /// # Errors
     /// The folder or a file cannot be written.
@@ -159,6 +161,7 @@ impl Report {
         let files = [
             ("report.json", json + "\n"),
             ("report.md", markdown(self)),
+            ("report.html", html(self)),
             ("forecasts.svg", crate::svg::forecasts(&self.workloads)),
         ];
         let failed = |path: &Path, error: std::io::Error| {

@@ -1,4 +1,4 @@
-//! The chart of forecasts against what happened.
+//! Charts: forecasts against what happened (here), bars, waterfalls and curves (each in its file).
 //!
 //! One section per workload, one small panel per model on common axes, so that lines of different models never cover
 //! each other; a few models have wider panels. The file follows the reader's light or dark theme by a media query, in plain
@@ -6,8 +6,16 @@
 //! was observed.
 
 mod axis;
+mod bars;
+mod curve;
 mod times;
+mod waterfall;
 
+pub use bars::{Bar, bars};
+pub use curve::{Curve, curves};
+pub use waterfall::{Stage, waterfall};
+
+use crate::page::escaped;
 use crate::report::{ForecastExample, ModelResult, Workload, significant};
 use axis::Axis;
 use times::{label_width, time_labels};
@@ -44,10 +52,15 @@ const STYLE: &str = "
   .actual { stroke: #1c1f24; stroke-width: 1.4; }
   .forecast { stroke: #d4541b; stroke-width: 2.2; }
   .naive { stroke: #3d7fc4; stroke-width: 1.4; stroke-dasharray: 4 3; }
+  .value { fill: #1c1f24; } .whisker { stroke: #1c1f24; stroke-width: 1.2; }
+  .bar-one { fill: #d4541b; } .bar-two { fill: #3d7fc4; } .bar-three { fill: #4b9b6b; } .bar-four { fill: #8a63b8; }
+  .stroke-one { stroke: #d4541b; stroke-width: 2; } .stroke-two { stroke: #3d7fc4; stroke-width: 2; }
+  .stroke-three { stroke: #4b9b6b; stroke-width: 2; } .stroke-four { stroke: #8a63b8; stroke-width: 2; }
   @media (prefers-color-scheme: dark) {
     text { fill: #9aa2ae; } .heading, .title { fill: #eceef1; }
     .page { fill: #15181d; } .future { fill: #1e2229; }
     .grid { stroke: #2a2f37; } .frame { stroke: #454c57; } .cut { stroke: #9aa2ae; }
+    .value { fill: #eceef1; } .whisker { stroke: #eceef1; }
     .actual { stroke: #eceef1; } .forecast { stroke: #ff8a4c; } .naive { stroke: #6cb0f5; }
   }
 ";
@@ -97,10 +110,15 @@ pub fn forecasts(workloads: &[Workload]) -> String {
         body += &section(workload, y);
         y += section_height(workload);
     }
-    let height = y + 8.0;
+    document(y + 8.0, "Forecasts against what happened", &body)
+}
+
+/// A file of its own: everything between its tags.
+fn document(height: f64, title: &str, body: &str) -> String {
+    let title = escaped(title);
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH:.0} {height:.0}\" width=\"{WIDTH:.0}\" \
-         height=\"{height:.0}\" role=\"img\" aria-label=\"Forecasts against what happened\">\n<style>{STYLE}</style>\n\
+         height=\"{height:.0}\" role=\"img\" aria-label=\"{title}\">\n<style>{STYLE}</style>\n\
          <rect class=\"page\" width=\"100%\" height=\"100%\"/>\n{body}</svg>\n"
     )
 }
@@ -278,10 +296,7 @@ fn line(class: &str, values: &[Option<f64>], first: usize, place: &Place<'_>) ->
 }
 
 fn text(x: f64, y: f64, class: &str, anchor: &str, words: &str) -> String {
-    let words = words
-        .replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;");
+    let words = escaped(words);
     format!(
         "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{words}</text>\n"
     )

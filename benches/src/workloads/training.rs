@@ -9,7 +9,7 @@
 
 use nd_core::{Loss, Network, Objective, RunOptions};
 use nd_data::datasets::SyntheticHourly;
-use nd_data::{Exogenous, Panel, PanelWindows, WindowConfig, WindowSet};
+use nd_data::{Exogenous, Panel, PanelWindows, WindowConfig, WindowScaler, WindowSet};
 use nd_models::loss::LossConfig;
 use nd_models::models::PatchTstConfig;
 use nd_models::train::TrainConfig;
@@ -144,10 +144,15 @@ impl Prepared {
         let rules = WindowConfig::new(self.workload.input_size, self.workload.horizon);
         let exogenous = Exogenous::default();
         let source = PanelWindows::new(&self.panel, &rules, WindowSet::Train, &exogenous);
-        let scaler = self.config.entry().training.scaler;
         Ok(source
             .map_err(|error| error.to_string())?
-            .with_scaler(scaler))
+            .with_scaler(self.scaler()))
+    }
+
+    /// How windows are scaled.
+    #[must_use]
+    pub fn scaler(&self) -> WindowScaler {
+        self.config.entry().training.scaler
     }
 
     /// The network.

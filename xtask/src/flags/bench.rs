@@ -105,7 +105,27 @@ pub(super) const OPTIONS: &[(&str, &str, &str)] = &[
     (
         "out",
         "DIR",
-        "where report.json, report.md and forecasts.svg go (default: target/bench)",
+        "where report.json, report.md, report.html and forecasts.svg go (default: target/bench)",
+    ),
+];
+
+/// What may become of results, of the main job's and of a suite's.
+pub(super) const RESULTS: &[(&str, &str, &str)] = &[
+    ("json", "FILE", "also write the report as JSON to this file"),
+    (
+        "save",
+        "NAME",
+        "keep the results under this name in target/bench/saved",
+    ),
+    (
+        "compare",
+        "NAME",
+        "compare with results kept under this name; exit code 2 when something is slower beyond threshold and noise",
+    ),
+    (
+        "threshold",
+        "P",
+        "what counts as slower, in percent (default: 5%)",
     ),
 ];
 
@@ -141,6 +161,18 @@ pub(crate) struct BenchRequest {
     pub(crate) seed: Option<u64>,
     pub(crate) quick: bool,
     pub(crate) out: Option<PathBuf>,
+    /// The suite to run in place of the main job.
+    #[serde(skip)]
+    pub(crate) suite: Option<String>,
+    #[serde(skip)]
+    pub(crate) json: Option<PathBuf>,
+    #[serde(skip)]
+    pub(crate) save: Option<String>,
+    #[serde(skip)]
+    pub(crate) compare: Option<String>,
+    /// A share.
+    #[serde(skip)]
+    pub(crate) threshold: Option<f64>,
 }
 
 /// Understands the options of `bench`.
@@ -150,6 +182,12 @@ pub(super) fn bench(parser: &mut lexopt::Parser) -> Result<Command, String> {
         let name = match argument {
             Long("help") | Short('h') => return Ok(Command::Help(Some(Topic::Bench))),
             Long(name) => name.to_owned(),
+            Value(word) if request.suite.is_none() => {
+                let word = word.to_string_lossy().into_owned();
+                crate::suites::find(&word)?;
+                request.suite = Some(word);
+                continue;
+            }
             other => return Err(unknown_bench_option(&describe(&other))),
         };
         match name.as_str() {
@@ -175,6 +213,10 @@ pub(super) fn bench(parser: &mut lexopt::Parser) -> Result<Command, String> {
             "missing" => request.missing = Some(text(parser, &name)?),
             "ignore" => request.ignore.push(text(parser, &name)?),
             "simd" => request.simd = Some(text(parser, &name)?),
+            "json" => request.json = Some(path(parser, &name)?),
+            "save" => request.save = Some(label(parser, &name)?),
+            "compare" => request.compare = Some(label(parser, &name)?),
+            "threshold" => request.threshold = Some(percent(parser, &name)?),
             other => return Err(unknown_bench_option(&format!("--{other}"))),
         }
     }
@@ -184,6 +226,24 @@ pub(super) fn bench(parser: &mut lexopt::Parser) -> Result<Command, String> {
 
 /// What only makes sense together.
 fn check(request: &BenchRequest) -> Result<(), String> {
+    if request.threshold.is_some() && request.compare.is_none() {
+        return Err("--threshold belongs to --compare NAME: what should be compared?".to_owned());
+    }
+    if let Some(suite) = &request.suite {
+        let about_the_main_job = [
+            ("--csv", request.csv.is_some()),
+            ("--model", !request.models.is_empty()),
+            ("--steps", request.steps.is_some()),
+            ("--threads", request.threads.is_some()),
+            ("--simd", request.simd.is_some()),
+            ("--seed", request.seed.is_some()),
+        ];
+        if let Some((name, _)) = about_the_main_job.iter().find(|(_, given)| *given) {
+            return Err(format!(
+                "{name} belongs to the main job, the suite {suite} does not know it: leave out one of them"
+            ));
+        }
+    }
     if request.csv.is_some() && request.horizon.is_none() {
         return Err("--csv needs --horizon H: how many time steps should be forecast?".to_owned());
     }
@@ -216,6 +276,7 @@ fn check(request: &BenchRequest) -> Result<(), String> {
 fn unknown_bench_option(found: &str) -> String {
     let known: Vec<_> = OPTIONS
         .iter()
+        .chain(RESULTS)
         .map(|(name, value, _)| format!("--{name} {value}").trim_end().to_owned())
         .collect();
     format!(
@@ -250,6 +311,28 @@ fn path(parser: &mut lexopt::Parser, name: &str) -> Result<PathBuf, String> {
     Ok(text.into())
 }
 
+/// A name that can be that of a folder.
+fn label(parser: &mut lexopt::Parser, name: &str) -> Result<String, String> {
+    let text = text(parser, name)?;
+    let plain = |c: char| c.is_alphanumeric() || "-_.".contains(c);
+    if text.is_empty() || text.starts_with('.') || !text.chars().all(plain) {
+        return Err(format!(
+            "--{name} takes a name of letters, digits, dashes and points, found {text:?}"
+        ));
+    }
+    Ok(text)
+}
+
+/// `5%` or `5`, as a share.
+fn percent(parser: &mut lexopt::Parser, name: &str) -> Result<f64, String> {
+    let word = text(parser, name)?;
+    let number = word.strip_suffix('%').unwrap_or(&word).parse::<f64>().ok();
+    number
+        .filter(|percent| (0.0..=1000.0).contains(percent))
+        .map(|percent| percent / 100.0)
+        .ok_or_else(|| format!("--{name} takes a percentage such as 5%, found {word:?}"))
+}
+
 fn within(
     parser: &mut lexopt::Parser,
     name: &str,
@@ -269,10 +352,15 @@ fn within(
 pub(super) const TEXT: &str = "
 Builds the measuring program in release mode and runs it. Every model is trained and measured in a process of its
 own; the table goes to standard output, progress to standard error, and the full report to target/bench:
-report.json (the schema is in docs/performance.md), report.md and forecasts.svg.
+report.json (the schema is in docs/performance.md), report.md, report.html and forecasts.svg.
+
+With the name of a suite (simd, attention, parallel, amp, models, all; those that there are) its Criterion benchmarks run
+instead, and the results go to target/bench/SUITE.json.
 
 Examples:
   cargo xtask bench
+  cargo xtask bench simd --save before
+  cargo xtask bench simd --compare before --threshold 5%
   cargo xtask bench --csv my.csv --horizon 24 --model NHITS
   cargo xtask bench --csv wide.csv --wide --ds-col date --horizon 96 --steps 500
 

@@ -9,6 +9,7 @@
 mod commands;
 mod constants;
 mod dependencies;
+mod generated;
 mod links;
 mod references;
 mod rust;
@@ -69,6 +70,7 @@ const RULES: &[Rule] = &[
     references::references,
     constants::constants,
     suites::suites,
+    generated::generated,
 ];
 
 /// Checks every rule and prints what is broken.

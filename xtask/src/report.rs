@@ -1,0 +1,333 @@
+//! `cargo xtask report`: the tables of README and docs/performance.md, made from the record of a validation.
+//!
+//! In its simple form: a document holds `<!-- NAME: made by cargo xtask report -->` and `<!-- end of NAME -->`; what stands between is
+//! replaced by a table whose every figure comes from `benches/record/validation.json`. `tidy` makes the tables again and
+//! finds the documents that say something else.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::run::root;
+use crate::suites::write;
+
+/// The record that the tables are made from.
+pub(crate) const RECORD: &str = "benches/record/validation.json";
+/// The version of its schema that this program reads.
+const SCHEMA_VERSION: u64 = 1;
+/// The documents with tables.
+pub(crate) const DOCUMENTS: [&str; 2] = ["README.md", "docs/performance.md"];
+/// A record to the lines of a table.
+type Table = fn(&Value) -> String;
+/// The tables by name.
+const TABLES: [(&str, Table); 3] = [
+    ("speedups", speedups),
+    ("ablation", ablation),
+    ("steps", steps),
+];
+
+/// Takes a file as the record, if one is given, and makes every table again; or only says which are not as they should be.
+pub(crate) fn report(file: Option<&PathBuf>, check: bool) -> Result<(), String> {
+    let record = root().join(RECORD);
+    let source = file.cloned().unwrap_or_else(|| record.clone());
+    let text = std::fs::read_to_string(&source).map_err(|error| {
+        format!(
+            "{} cannot be read: {error}; cargo xtask validate writes target/validate/report.json, and cargo xtask report FILE \
+             takes it as the record",
+            source.display()
+        )
+    })?;
+    let value = parse(&text).map_err(|error| format!("{}: {error}", source.display()))?;
+    if file.is_some() && !check {
+        write(&record, &text)?;
+        println!("{RECORD}: taken from {}", source.display());
+    }
+    let mut drifted = Vec::new();
+    for document in DOCUMENTS {
+        let path = root().join(document);
+        let old = std::fs::read_to_string(&path)
+            .map_err(|error| format!("{document} cannot be read: {error}"))?;
+        let new = made(&old, &value).map_err(|error| format!("{document}: {error}"))?;
+        if new == old {
+            println!("{document}: as it should be");
+        } else if check {
+            drifted.push(document);
+        } else {
+            write(&path, &new)?;
+            println!("{document}: tables made again");
+        }
+    }
+    if drifted.is_empty() {
+        Ok(())
+    } else {
+        Err(format!(
+            "{} differ from {RECORD}: cargo xtask report makes their tables again",
+            drifted.join(", ")
+        ))
+    }
+}
+
+/// Reads a record and checks that it is one.
+pub(crate) fn parse(text: &str) -> Result<Value, String> {
+    let value: Value =
+        serde_json::from_str(text).map_err(|error| format!("it is not JSON: {error}"))?;
+    if value["kind"] != "validation" {
+        return Err(format!(
+            "it is a report of kind {}, expected \"validation\" (cargo xtask validate writes one)",
+            value["kind"]
+        ));
+    }
+    if value["schema_version"].as_u64() != Some(SCHEMA_VERSION) {
+        return Err(format!(
+            "it has schema version {}, this program reads version {SCHEMA_VERSION}: measure it again with cargo xtask validate",
+            value["schema_version"]
+        ));
+    }
+    Ok(value)
+}
+
+/// A document with its tables made from a record.
+pub(crate) fn made(document: &str, record: &Value) -> Result<String, String> {
+    let mut out = String::new();
+    let mut rest = document;
+    while let Some(at) = rest.find(BEGIN.0) {
+        let name_at = at + BEGIN.0.len();
+        let Some(name_end) = rest[name_at..].find(BEGIN.1) else {
+            // A comment of another kind.
+            out += &rest[..name_at];
+            rest = &rest[name_at..];
+            continue;
+        };
+        let name = &rest[name_at..name_at + name_end];
+        if name.contains('\n') {
+            out += &rest[..name_at];
+            rest = &rest[name_at..];
+            continue;
+        }
+        let table = TABLES.iter().find(|(known, _)| *known == name);
+        let Some((_, table)) = table else {
+            let names: Vec<_> = TABLES.iter().map(|(name, _)| *name).collect();
+            return Err(format!(
+                "there is no table {name:?}; there are: {}",
+                names.join(", ")
+            ));
+        };
+        let begin = name_at + name_end + BEGIN.1.len();
+        let end = format!("<!-- end of {name} -->");
+        let Some(length) = rest[begin..].find(&end) else {
+            return Err(format!("the table {name} has no line {end:?}"));
+        };
+        out += &rest[..begin];
+        out += "\n\n";
+        out += &table(record);
+        out += "\n";
+        out += &end;
+        rest = &rest[begin + length + end.len()..];
+    }
+    Ok(out + rest)
+}
+
+/// What stands before and behind the name of a table.
+const BEGIN: (&str, &str) = ("<!-- ", ": made by cargo xtask report -->");
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or("?")
+}
+
+/// Three significant digits.
+fn number(x: f64) -> String {
+    match x.abs() {
+        size if size >= 100.0 => format!("{x:.0}"),
+        size if size >= 10.0 => format!("{x:.1}"),
+        _ => format!("{x:.2}"),
+    }
+}
+
+/// `71.3x (70.1 to 72.0)`, the range left out where there is none.
+fn factor(workload: &Value, name: &str) -> String {
+    let found = list(&workload["factors"])
+        .iter()
+        .find(|f| f["name"] == name);
+    let Some(found) = found else {
+        return "-".to_owned();
+    };
+    let of = |key: &str| found["ratio"][key].as_f64().unwrap_or(f64::NAN);
+    let mark = if found["same_windows"] == false {
+        " a window"
+    } else {
+        ""
+    };
+    format!(
+        "{}x{mark} ({} to {})",
+        number(of("median")),
+        number(of("low")),
+        number(of("high"))
+    )
+}
+
+fn side<'a>(workload: &'a Value, name: &str) -> Option<&'a Value> {
+    list(&workload["full"]["sides"])
+        .iter()
+        .find(|side| side["side"] == name)
+}
+
+fn ms(workload: &Value, name: &str) -> Option<f64> {
+    side(workload, name)?["step"]["median"].as_f64()
+}
+
+/// Where and when it was measured, and over how many rounds.
+fn caption(record: &Value) -> String {
+    let machine = &record["machine"];
+    let workloads = list(&record["workloads"]).iter().map(|workload| {
+        let rounds = side(workload, "baseline").map_or(0, |side| list(&side["rounds"]).len());
+        let load = workload["load"].as_f64();
+        let load = load.map_or("unknown".to_owned(), |load| format!("{load:.1}"));
+        format!("{} {rounds} (load {load})", text(&workload["name"]))
+    });
+    format!(
+        "{}, {} of {} cores, {}, {}. Rounds: {}.\n",
+        text(&machine["cpu"]),
+        machine["threads"],
+        machine["cores"],
+        text(&machine["isa"]),
+        text(&machine["rustc"]),
+        workloads.collect::<Vec<_>>().join(", ")
+    )
+}
+
+/// (d): NeuralForecast against a side of ours.
+fn peer(workload: &Value, fast: &str) -> String {
+    let peer = &workload["peer"];
+    let theirs = peer["ms"].as_f64();
+    match (theirs, ms(workload, fast)) {
+        (Some(theirs), Some(ours)) if peer["same_machine"] == true => {
+            format!("{}x", number(theirs / ours))
+        }
+        (Some(theirs), _) => format!("{} ms on {}", number(theirs), text(&peer["cpu"])),
+        _ => "not measured".to_owned(),
+    }
+}
+
+fn speedups(record: &Value) -> String {
+    let mut out = "| training step | numbers | textbook loops (a) | i-k-j loops (b) | ndarray (c) | NeuralForecast (d) |\n|---|---|---|---|---|---|\n".to_owned();
+    for workload in list(&record["workloads"]) {
+        for (numbers, suffix, fast) in [("f32", ":f32", "no-bf16"), ("bf16", "", "all")] {
+            out += &format!(
+                "| {} | {numbers} | {} | {} | {} | {} |\n",
+                text(&workload["name"]),
+                factor(workload, &format!("combined{suffix}")),
+                factor(workload, &format!("against:b{suffix}")),
+                factor(workload, &format!("against:c{suffix}")),
+                peer(workload, fast),
+            );
+        }
+    }
+    out + "\n" + &caption(record)
+}
+
+fn ablation(record: &Value) -> String {
+    let mut out = "| training step | optimization | alone | what leaving it out costs | as a stage after those above |\n|---|---|---|---|---|\n".to_owned();
+    for workload in list(&record["workloads"]) {
+        for (title, name) in [
+            ("SIMD", "simd"),
+            ("tiled attention", "flash"),
+            ("threads", "parallel"),
+            ("bf16", "bf16"),
+        ] {
+            let of = |kind: &str| factor(workload, &format!("{kind}:{name}"));
+            out += &format!(
+                "| {} | {title} | {} | {} | {} |\n",
+                text(&workload["name"]),
+                of("alone"),
+                of("without"),
+                of("stage")
+            );
+        }
+    }
+    out
+}
+
+fn steps(record: &Value) -> String {
+    let mut out = "| training step | windows | side | ms, median | fastest | windows/s | peak MiB |\n|---|---|---|---|---|---|---|\n".to_owned();
+    for workload in list(&record["workloads"]) {
+        let windows = workload["full"]["windows"].as_f64().unwrap_or(f64::NAN);
+        for side in list(&workload["full"]["sides"]) {
+            let of = |key: &str| side["step"][key].as_f64().unwrap_or(f64::NAN);
+            let memory = list(&workload["memory"])
+                .iter()
+                .find(|m| m["side"] == side["side"]);
+            let memory = memory.and_then(|m| m["value"]["median"].as_f64());
+            out += &format!(
+                "| {} | {windows} | {} | {} | {} | {} | {} |\n",
+                text(&workload["name"]),
+                text(&side["side"]),
+                number(of("median")),
+                number(of("min")),
+                number(windows / of("median") * 1e3),
+                memory.map_or("-".to_owned(), number),
+            );
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn record() -> Value {
+        json!({
+            "kind": "validation", "schema_version": 1,
+            "machine": {"cpu": "X", "threads": 2, "cores": 2, "isa": "avx2", "rustc": "rustc 1"},
+            "workloads": [{
+                "name": "NHITS", "load": 0.5,
+                "full": {"windows": 1024, "sides": [
+                    {"side": "baseline", "rounds": [8000.0], "step": {"median": 8000.0, "min": 8000.0}},
+                    {"side": "all", "rounds": [100.0], "step": {"median": 100.0, "min": 99.0}}]},
+                "memory": [{"side": "all", "value": {"median": 94.0}}],
+                "peer": {"ms": 300.0, "same_machine": true, "cpu": "X"},
+                "factors": [{"name": "combined", "ratio": {"median": 80.0, "low": 79.0, "high": 81.0}, "same_windows": true}]
+            }]
+        })
+    }
+
+    #[test]
+    fn tables_stand_between_their_marks() {
+        let document = "a\n<!-- speedups: made by cargo xtask report -->\nold\n<!-- end of speedups -->\nb <!-- c -->\n";
+        let new = made(document, &record()).unwrap();
+        assert!(
+            new.starts_with("a\n<!-- speedups") && new.ends_with("b <!-- c -->\n"),
+            "{new}"
+        );
+        assert!(
+            new.contains("80.0x (79.0 to 81.0)") && new.contains("3.00x"),
+            "{new}"
+        );
+        assert!(!new.contains("old"));
+        assert_eq!(made(&new, &record()).unwrap(), new, "it is as it should be");
+        let unknown = made("<!-- speeds: made by cargo xtask report -->", &record()).unwrap_err();
+        assert!(
+            unknown.contains("speeds") && unknown.contains("ablation"),
+            "{unknown}"
+        );
+        let open = made("<!-- steps: made by cargo xtask report -->", &record()).unwrap_err();
+        assert!(open.contains("end of steps"), "{open}");
+    }
+
+    #[test]
+    fn other_kinds_and_versions_are_refused() {
+        assert!(parse("{").unwrap_err().contains("not JSON"));
+        assert!(parse("{}").unwrap_err().contains("validation"));
+        let error = parse(r#"{"kind": "validation", "schema_version": 9}"#).unwrap_err();
+        assert!(
+            error.contains('9') && error.contains("version 1"),
+            "{error}"
+        );
+    }
+}
