@@ -132,10 +132,10 @@ fn losses(cases: &mut Vec<Case>, len: usize) {
                 work,
                 move || {
                     let (y, y_hat) = (numbers(len), shifted(len));
-                    let (weight, mut grad) = (vec![1.0f32; len], zeros(len));
+                    let mut grad = zeros(len);
                     Run::of(move |level| {
                         let grad = gradient.then_some(&mut grad[..]);
-                        black_box(point_loss(level, loss, &y, &y_hat, &weight, grad, 0.5));
+                        black_box(point_loss(level, loss, &y, &y_hat, None, grad, 0.5));
                     })
                 },
             ));
@@ -152,7 +152,13 @@ fn losses(cases: &mut Vec<Case>, len: usize) {
             Run::of(move |level| {
                 let grad = Some(&mut grad[..]);
                 black_box(multi_quantile_loss(
-                    level, &quantiles, &y, &y_hat, &weight, grad, 0.5,
+                    level,
+                    &quantiles,
+                    &y,
+                    &y_hat,
+                    Some(&weight),
+                    grad,
+                    0.5,
                 ));
             })
         },

@@ -342,7 +342,7 @@ pub fn dispatch<K: Kernel>(level: SimdLevel, kernel: K) -> K::Output {
 #[cold]
 #[inline(never)]
 #[track_caller]
-fn unsupported(level: SimdLevel) -> ! {
+pub(crate) fn unsupported(level: SimdLevel) -> ! {
     panic!(
         "SIMD level {level} was asked for, but this machine runs at most {}; choose one of \
          SimdLevel::supported()",

@@ -32,6 +32,8 @@ pub struct CpuFeatures {
     /// AMX with bf16: products of tiles. The processor has it, the system saves the tiles, and this process has its permission, which
     /// Linux gives to those who ask, as the detection does. Products can be told not to use it: [`crate::matmul::Bf16Engine`].
     pub has_amx_bf16: bool,
+    /// AVX-512 FP16: arithmetic in f16. No kernel uses it; products of f16 are widened.
+    pub has_avx512_fp16: bool,
     /// x86 F16C: conversions between f16 and f32.
     pub has_f16c: bool,
     /// Arm NEON: 128 bits.
@@ -70,6 +72,7 @@ pub fn detect_cpu_features() -> CpuFeatures {
         has_avx512: SimdLevel::Avx512.is_supported(),
         has_avx512_bf16: x86!("avx512bf16"),
         has_amx_bf16: Bf16Engine::Amx.is_supported(),
+        has_avx512_fp16: x86!("avx512fp16"),
         has_f16c: x86!("f16c"),
         has_neon: SimdLevel::Neon.is_supported(),
         level,
@@ -94,6 +97,7 @@ impl fmt::Display for CpuFeatures {
             (self.has_avx512, "AVX-512"),
             (self.has_avx512_bf16, "AVX-512 BF16"),
             (self.has_amx_bf16, "AMX BF16"),
+            (self.has_avx512_fp16, "AVX-512 FP16"),
             (self.has_neon, "NEON"),
         ];
         write!(
@@ -152,6 +156,7 @@ mod tests {
             has_avx512: false,
             has_avx512_bf16: false,
             has_amx_bf16: false,
+            has_avx512_fp16: false,
             has_f16c: false,
             has_neon: false,
             level: SimdLevel::Avx2,

@@ -159,10 +159,13 @@ impl<T: Term, R: SimdReal> Kernel for SumKernel<'_, T, R> {
     type Output = f64;
     #[inline(always)]
     fn run<S: Isa>(self, simd: S) -> f64 {
+        let block = SUM_BLOCK.min(chain_block::<S, R>(SUMS));
+        if self.a.len() <= block {
+            return block_sum(simd, self.term, self.a, self.b).to_f64();
+        }
         // A binary counter: `partial[k]` holds the sum of 2^k blocks. The same tree as `tree::reduce`, without recursion.
         let mut partial = [0.0; usize::BITS as usize];
         let mut count = 0usize;
-        let block = SUM_BLOCK.min(chain_block::<S, R>(SUMS));
         for (a, b) in self.a.chunks(block).zip(self.b.chunks(block)) {
             let mut sum = block_sum(simd, self.term, a, b).to_f64();
             let mut k = 0;
@@ -308,22 +311,28 @@ pub(crate) fn block_moments<S: Isa, R: SimdReal>(simd: S, x: &[R]) -> Moments {
     }
 }
 
+/// The sum of all lanes of four vectors.
+#[inline(always)]
+fn joined<S: Isa, R: SimdReal>(x: [Lanes<S, R>; 4]) -> R {
+    ((x[0] + x[1]) + (x[2] + x[3])).sum()
+}
+
 /// `sum (x_i - center)` and `sum (x_i - center)^2`
 #[inline(always)]
 fn deviations<S: Isa, R: SimdReal>(simd: S, x: &[R], center: R) -> (f64, f64) {
     let center = Lanes::<S, R>::splat(simd, center);
     let (full, rest) = R::split::<S>(x);
-    let mut sums = [Lanes::<S, R>::zero(simd); 2];
-    let mut squares = [Lanes::<S, R>::zero(simd); 2];
-    let (pairs, single) = full.as_chunks::<2>();
-    for pair in pairs {
-        for i in 0..2 {
-            let d = Lanes::from_raw(simd, pair[i]) - center;
+    let mut sums = [Lanes::<S, R>::zero(simd); 4];
+    let mut squares = [Lanes::<S, R>::zero(simd); 4];
+    let (groups, singles) = full.as_chunks::<4>();
+    for group in groups {
+        for i in 0..4 {
+            let d = Lanes::from_raw(simd, group[i]) - center;
             sums[i] += d;
             squares[i] = d.mul_add(d, squares[i]);
         }
     }
-    for &x in single {
+    for &x in singles {
         let d = Lanes::from_raw(simd, x) - center;
         sums[0] += d;
         squares[0] = d.mul_add(d, squares[0]);
@@ -334,10 +343,7 @@ fn deviations<S: Isa, R: SimdReal>(simd: S, x: &[R], center: R) -> (f64, f64) {
         sums[1] += d;
         squares[1] = d.mul_add(d, squares[1]);
     }
-    (
-        (sums[0] + sums[1]).sum().to_f64(),
-        (squares[0] + squares[1]).sum().to_f64(),
-    )
+    (joined(sums).to_f64(), joined(squares).to_f64())
 }
 
 instantiate! {
@@ -368,21 +374,24 @@ impl<R: SimdReal> Kernel for MaxKernel<'_, R> {
 pub(crate) fn row_max<S: Isa, R: SimdReal>(simd: S, x: &[R]) -> R {
     let lowest = Lanes::<S, R>::splat(simd, R::from_f64(f64::NEG_INFINITY));
     let (full, rest) = R::split::<S>(x);
-    let mut best = [lowest; 2];
-    let (pairs, single) = full.as_chunks::<2>();
-    for pair in pairs {
-        for i in 0..2 {
-            best[i] = best[i].max(Lanes::from_raw(simd, pair[i]));
+    let mut best = [lowest; 4];
+    let (groups, singles) = full.as_chunks::<4>();
+    // What is new comes first: then only one instruction waits for the maximum so far.
+    for group in groups {
+        for i in 0..4 {
+            best[i] = Lanes::from_raw(simd, group[i]).max(best[i]);
         }
     }
-    for &x in single {
-        best[0] = best[0].max(Lanes::from_raw(simd, x));
+    for &x in singles {
+        best[0] = Lanes::from_raw(simd, x).max(best[0]);
     }
     if !rest.is_empty() {
         let mask = crate::lanes::LaneMask::first(simd, rest.len());
-        best[1] = best[1].max(mask.select(Lanes::load_partial(simd, rest), lowest));
+        best[1] = mask
+            .select(Lanes::load_partial(simd, rest), lowest)
+            .max(best[1]);
     }
-    let best = best[0].max(best[1]);
+    let best = (best[0].max(best[1])).max(best[2].max(best[3]));
     if best.is_nan().any() {
         R::from_f64(f64::NAN)
     } else {

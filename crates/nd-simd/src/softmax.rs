@@ -1,7 +1,7 @@
 //! Softmax over the rows of a matrix, forward and backward.
 //!
 //! The simple version: subtract the row's maximum, exponentiate, divide by the sum. Three passes over a row that stays in
-//! cache; a row that fits one vector is done in registers.
+//! cache. Up to sixteen short rows take each pass together, because each pass waits for the result of the one before.
 //!
 //! Masked entries are `-inf`: they get probability zero. A row of nothing but `-inf` becomes zeros (not NaN), and its gradient is
 //! zero. NaN anywhere in a row makes the row NaN, and so does `+inf`.
@@ -28,104 +28,191 @@ struct Forward<'a, R> {
     y: &'a mut [R],
 }
 
+/// Rows that take each step together: a row's maximum, sum and quotient wait for each other, those of different rows do not.
+const GROUP: usize = 16;
+
+/// Elements of a group of several rows: what the first cache level holds beside its results.
+const GROUP_ELEMENTS: usize = 4096;
+
+/// The rows of a group.
+#[inline(always)]
+fn group(cols: usize) -> usize {
+    (GROUP_ELEMENTS / cols).clamp(1, GROUP)
+}
+
 impl<R: SimdReal> Kernel for Forward<'_, R> {
     type Output = ();
     #[inline(always)]
     fn run<S: Isa>(self, simd: S) {
         let Self { x, cols, y } = self;
+        let size = group(cols) * cols;
         if cols <= Lanes::<S, R>::LEN && !S::IS_SCALAR {
-            for (x, y) in x.chunks_exact(cols).zip(y.chunks_exact_mut(cols)) {
-                short_row(simd, x, y);
+            for (x, y) in x.chunks(size).zip(y.chunks_mut(size)) {
+                forward_group(simd, ShortRow, cols, x, y);
             }
         } else {
-            for (x, y) in x.chunks_exact(cols).zip(y.chunks_exact_mut(cols)) {
-                long_row(simd, x, y);
+            for (x, y) in x.chunks(size).zip(y.chunks_mut(size)) {
+                forward_group(simd, LongRow, cols, x, y);
             }
         }
+    }
+}
+
+/// The steps of a softmax over one row.
+trait Steps: Copy {
+    /// The largest element, NaN put aside.
+    fn largest<S: Isa, R: SimdReal>(self, simd: S, x: &[R]) -> R;
+    /// `y = e^(x - largest)`, whose sum is returned; a NaN of `x` comes back here.
+    fn exponentials<S: Isa, R: SimdReal>(self, simd: S, x: &[R], largest: R, y: &mut [R]) -> R;
+    /// `y = y share`
+    fn scale<S: Isa, R: SimdReal>(self, share: Lanes<S, R>, y: &mut [R]);
+}
+
+#[inline(always)]
+fn forward_group<S: Isa, R: SimdReal>(
+    simd: S,
+    steps: impl Steps,
+    cols: usize,
+    x: &[R],
+    y: &mut [R],
+) {
+    let negative_infinity = R::from_f64(f64::NEG_INFINITY);
+    let mut largest = [negative_infinity; GROUP];
+    let mut sums = [R::ONE; GROUP];
+    for (x, largest) in x.chunks_exact(cols).zip(&mut largest) {
+        *largest = steps.largest(simd, x);
+    }
+    let rows = x.chunks_exact(cols).zip(y.chunks_exact_mut(cols));
+    for ((x, y), (&largest, sum)) in rows.zip(largest.iter().zip(&mut sums)) {
+        if largest == negative_infinity {
+            // Nothing but masked entries, or NaN.
+            let nothing = !x.iter().any(|x| x.is_nan());
+            y.fill(if nothing {
+                R::ZERO
+            } else {
+                R::from_f64(f64::NAN)
+            });
+        } else {
+            *sum = steps.exponentials(simd, x, largest, y);
+        }
+    }
+    for sums in sums.chunks_mut(Lanes::<S, R>::LEN) {
+        (Lanes::splat(simd, R::ONE) / Lanes::load_partial(simd, sums)).store_partial(sums);
+    }
+    for (y, &share) in y.chunks_exact_mut(cols).zip(&sums) {
+        steps.scale(Lanes::<S, R>::splat(simd, share), y);
     }
 }
 
 /// A row of one vector at most.
-#[inline(always)]
-fn short_row<S: Isa, R: SimdReal>(simd: S, x: &[R], y: &mut [R]) {
-    let lowest = Lanes::<S, R>::splat(simd, R::from_f64(f64::NEG_INFINITY));
-    let inside = LaneMask::first(simd, x.len());
-    let x = inside.select(Lanes::load_partial(simd, x), lowest);
-    let is_nan = x.is_nan();
-    // A NaN is put aside for the maximum; it comes back through the exponential.
-    let best = is_nan.select(lowest, x).largest_lane();
-    if best == R::from_f64(f64::NEG_INFINITY) {
-        is_nan.or_zero(x).store_partial(y);
-        if is_nan.any() {
-            y.fill(R::from_f64(f64::NAN));
-        }
-        return;
+#[derive(Clone, Copy)]
+struct ShortRow;
+
+impl Steps for ShortRow {
+    #[inline(always)]
+    fn largest<S: Isa, R: SimdReal>(self, simd: S, x: &[R]) -> R {
+        let lowest = Lanes::<S, R>::splat(simd, R::from_f64(f64::NEG_INFINITY));
+        let inside = LaneMask::first(simd, x.len());
+        let x = inside.select(Lanes::load_partial(simd, x), lowest);
+        x.larger_of(lowest).largest_lane()
     }
-    let e = inside.or_zero(math::exp(x - Lanes::splat(simd, best)));
-    (e * (R::ONE / e.sum())).store_partial(y);
+
+    #[inline(always)]
+    fn exponentials<S: Isa, R: SimdReal>(self, simd: S, x: &[R], largest: R, y: &mut [R]) -> R {
+        let inside = LaneMask::first(simd, x.len());
+        let x = Lanes::load_partial(simd, x) - Lanes::<S, R>::splat(simd, largest);
+        let e = inside.or_zero(math::exp(x));
+        e.store_partial(y);
+        e.sum()
+    }
+
+    #[inline(always)]
+    fn scale<S: Isa, R: SimdReal>(self, share: Lanes<S, R>, y: &mut [R]) {
+        (Lanes::load_partial(share.simd(), y) * share).store_partial(y);
+    }
 }
 
 /// A row of any length.
-#[inline(always)]
-fn long_row<S: Isa, R: SimdReal>(simd: S, x: &[R], y: &mut [R]) {
-    let negative_infinity = R::from_f64(f64::NEG_INFINITY);
-    let lowest = Lanes::<S, R>::splat(simd, negative_infinity);
-    let lane = |x| Lanes::<S, R>::from_raw(simd, x);
-    let (full, rest) = R::split::<S>(x);
-    let rest_mask = LaneMask::first(simd, rest.len());
-    let mut best = [lowest; 2];
-    let (pairs, single) = full.as_chunks::<2>();
-    for pair in pairs {
-        // NaN is dropped here; it comes back through the exponential.
-        best[0] = lane(pair[0]).larger_of(best[0]);
-        best[1] = lane(pair[1]).larger_of(best[1]);
-    }
-    for &x in single {
-        best[0] = lane(x).larger_of(best[0]);
-    }
-    if !rest.is_empty() {
-        let x = rest_mask.select(Lanes::load_partial(simd, rest), lowest);
-        best[1] = x.larger_of(best[1]);
-    }
-    let best = best[0].larger_of(best[1]).largest_lane();
-    if best == negative_infinity {
-        let fill = if x.iter().any(|x| x.is_nan()) {
-            R::from_f64(f64::NAN)
-        } else {
-            R::ZERO
-        };
-        y.fill(fill);
-        return;
-    }
-    let best = Lanes::splat(simd, best);
-    let (y_full, y_rest) = R::split_mut::<S>(y);
-    let zero = Lanes::<S, R>::zero(simd);
-    let mut sum = [zero; 2];
-    let mut which = 0;
-    let mut total = 0.0;
-    // A long row's running sums are added up from time to time, so that their rounding errors stay small.
-    for (x, y) in full.chunks(2 * CHAIN).zip(y_full.chunks_mut(2 * CHAIN)) {
-        total += (sum[0] + sum[1]).sum().to_f64();
-        sum = [zero; 2];
-        for (&x, y) in x.iter().zip(y) {
-            let e = math::exp(lane(x) - best);
-            sum[which] += e;
-            which ^= 1;
-            *y = e.raw();
+#[derive(Clone, Copy)]
+struct LongRow;
+
+/// Vectors of a row that are worked on side by side.
+const SIDE_BY_SIDE: usize = 4;
+
+impl Steps for LongRow {
+    #[inline(always)]
+    fn largest<S: Isa, R: SimdReal>(self, simd: S, x: &[R]) -> R {
+        let lowest = Lanes::<S, R>::splat(simd, R::from_f64(f64::NEG_INFINITY));
+        let lane = |x| Lanes::<S, R>::from_raw(simd, x);
+        let (full, rest) = R::split::<S>(x);
+        let mut best = [lowest; SIDE_BY_SIDE];
+        let (groups, singles) = full.as_chunks::<SIDE_BY_SIDE>();
+        for group in groups {
+            for i in 0..SIDE_BY_SIDE {
+                best[i] = lane(group[i]).larger_of(best[i]);
+            }
         }
+        for &x in singles {
+            best[0] = lane(x).larger_of(best[0]);
+        }
+        if !rest.is_empty() {
+            let x = Lanes::load_partial(simd, rest);
+            let x = LaneMask::first(simd, rest.len()).select(x, lowest);
+            best[1] = x.larger_of(best[1]);
+        }
+        let best = best[0]
+            .larger_of(best[1])
+            .larger_of(best[2].larger_of(best[3]));
+        best.largest_lane()
     }
-    if !rest.is_empty() {
-        let e = rest_mask.or_zero(math::exp(Lanes::load_partial(simd, rest) - best));
-        sum[1] += e;
-        e.store_partial(y_rest);
+
+    #[inline(always)]
+    fn exponentials<S: Isa, R: SimdReal>(self, simd: S, x: &[R], largest: R, y: &mut [R]) -> R {
+        let lane = |x| Lanes::<S, R>::from_raw(simd, x);
+        let best = Lanes::<S, R>::splat(simd, largest);
+        let (x_full, x_rest) = R::split::<S>(x);
+        let (y_full, y_rest) = R::split_mut::<S>(y);
+        let zero = Lanes::<S, R>::zero(simd);
+        let mut last = zero;
+        if !x_rest.is_empty() {
+            let e = math::exp(Lanes::load_partial(simd, x_rest) - best);
+            last = LaneMask::first(simd, x_rest.len()).or_zero(e);
+            last.store_partial(y_rest);
+        }
+        let mut total = 0.0;
+        // A long row's running sums are added up from time to time, so that their rounding errors stay small.
+        const PIECE: usize = SIDE_BY_SIDE * CHAIN;
+        for (x, y) in x_full.chunks(PIECE).zip(y_full.chunks_mut(PIECE)) {
+            let mut sums = [zero; SIDE_BY_SIDE];
+            let (x_groups, x_singles) = x.as_chunks::<SIDE_BY_SIDE>();
+            let (y_groups, y_singles) = y.as_chunks_mut::<SIDE_BY_SIDE>();
+            for (x, y) in x_groups.iter().zip(y_groups) {
+                for i in 0..SIDE_BY_SIDE {
+                    let e = math::exp(lane(x[i]) - best);
+                    sums[i] += e;
+                    y[i] = e.raw();
+                }
+            }
+            for (&x, y) in x_singles.iter().zip(y_singles) {
+                let e = math::exp(lane(x) - best);
+                sums[0] += e;
+                *y = e.raw();
+            }
+            let sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+            total += sum.sum().to_f64();
+        }
+        R::from_f64(total + last.sum().to_f64())
     }
-    total += (sum[0] + sum[1]).sum().to_f64();
-    let share = Lanes::splat(simd, R::ONE / R::from_f64(total));
-    for y in y_full {
-        *y = (lane(*y) * share).raw();
-    }
-    if !y_rest.is_empty() {
-        (Lanes::load_partial(simd, y_rest) * share).store_partial(y_rest);
+
+    #[inline(always)]
+    fn scale<S: Isa, R: SimdReal>(self, share: Lanes<S, R>, y: &mut [R]) {
+        let (full, rest) = R::split_mut::<S>(y);
+        for y in full {
+            *y = (Lanes::from_raw(share.simd(), *y) * share).raw();
+        }
+        if !rest.is_empty() {
+            (Lanes::load_partial(share.simd(), rest) * share).store_partial(rest);
+        }
     }
 }
 
@@ -148,23 +235,34 @@ impl<R: SimdReal> Kernel for Backward<'_, R> {
             dx,
             acc,
         } = self;
-        let rows = y.chunks_exact(cols).zip(dy.chunks_exact(cols));
-        for ((y, dy), dx) in rows.zip(dx.chunks_exact_mut(cols)) {
-            match acc {
-                Accumulate::Write => backward_row::<false, S, R>(simd, y, dy, dx),
-                Accumulate::Add => backward_row::<true, S, R>(simd, y, dy, dx),
+        let size = group(cols) * cols;
+        let groups = y.chunks(size).zip(dy.chunks(size));
+        for ((y, dy), dx) in groups.zip(dx.chunks_mut(size)) {
+            let mut dots = [R::ZERO; GROUP];
+            let rows = || y.chunks_exact(cols).zip(dy.chunks_exact(cols));
+            for ((y, dy), dot) in rows().zip(&mut dots) {
+                *dot = row_dot(simd, y, dy);
+            }
+            for (((y, dy), &dot), dx) in rows().zip(&dots).zip(dx.chunks_exact_mut(cols)) {
+                match acc {
+                    Accumulate::Write => row_gradient::<false, S, R>(simd, y, dy, dot, dx),
+                    Accumulate::Add => row_gradient::<true, S, R>(simd, y, dy, dot, dx),
+                }
             }
         }
     }
 }
 
-/// `dx (+)= y (dy - sum y dy)`
+/// `sum y dy`
 #[inline(always)]
-fn backward_row<const ADD: bool, S: Isa, R: SimdReal>(simd: S, y: &[R], dy: &[R], dx: &mut [R]) {
+fn row_dot<S: Isa, R: SimdReal>(simd: S, y: &[R], dy: &[R]) -> R {
     let lane = |x| Lanes::<S, R>::from_raw(simd, x);
     let (y_full, y_rest) = R::split::<S>(y);
     let (dy_full, dy_rest) = R::split::<S>(dy);
     let mut sum = Lanes::<S, R>::zero(simd);
+    if !y_rest.is_empty() {
+        sum = Lanes::load_partial(simd, y_rest) * Lanes::load_partial(simd, dy_rest);
+    }
     let mut total = 0.0;
     for (y, dy) in y_full.chunks(CHAIN).zip(dy_full.chunks(CHAIN)) {
         total += sum.sum().to_f64();
@@ -173,23 +271,33 @@ fn backward_row<const ADD: bool, S: Isa, R: SimdReal>(simd: S, y: &[R], dy: &[R]
             sum = lane(y).mul_add(lane(dy), sum);
         }
     }
-    let (y_last, dy_last) = if y_rest.is_empty() {
-        (Lanes::zero(simd), Lanes::zero(simd))
-    } else {
-        (
-            Lanes::load_partial(simd, y_rest),
-            Lanes::load_partial(simd, dy_rest),
-        )
-    };
-    sum = y_last.mul_add(dy_last, sum);
-    let dot = Lanes::splat(simd, R::from_f64(total + sum.sum().to_f64()));
+    R::from_f64(total + sum.sum().to_f64())
+}
+
+/// `dx (+)= y (dy - dot)`
+#[inline(always)]
+fn row_gradient<const ADD: bool, S: Isa, R: SimdReal>(
+    simd: S,
+    y: &[R],
+    dy: &[R],
+    dot: R,
+    dx: &mut [R],
+) {
+    let lane = |x| Lanes::<S, R>::from_raw(simd, x);
+    let (y_full, y_rest) = R::split::<S>(y);
+    let (dy_full, dy_rest) = R::split::<S>(dy);
     let (dx_full, dx_rest) = R::split_mut::<S>(dx);
+    let dot = Lanes::splat(simd, dot);
     for ((&y, &dy), dx) in y_full.iter().zip(dy_full).zip(dx_full) {
         let value = lane(y) * (lane(dy) - dot);
         *dx = if ADD { lane(*dx) + value } else { value }.raw();
     }
     if !dx_rest.is_empty() {
-        let value = y_last * (dy_last - dot);
+        let (y, dy) = (
+            Lanes::load_partial(simd, y_rest),
+            Lanes::load_partial(simd, dy_rest),
+        );
+        let value = y * (dy - dot);
         let value = if ADD {
             Lanes::load_partial(simd, dx_rest) + value
         } else {

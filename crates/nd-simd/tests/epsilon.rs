@@ -602,7 +602,7 @@ fn losses(sheet: &mut Sheet) {
             };
             let weight: Vec<f32> = uniforms(14, len, 0.0, 1.0);
             for (name, loss, f) in rows {
-                let got = point_loss(level, loss, &y, &y_hat, &weight, None, 1.0);
+                let got = point_loss(level, loss, &y, &y_hat, Some(&weight), None, 1.0);
                 let entries = (0..len)
                     .map(|i| f64::from(weight[i]) * f(f64::from(y[i]), f64::from(y_hat[i])));
                 let total: f64 = entries.sum();
@@ -610,7 +610,8 @@ fn losses(sheet: &mut Sheet) {
             }
             let quantiles = [0.1f32, 0.5, 0.9];
             let forecasts: Vec<f32> = normals(15, 3 * len);
-            let got = multi_quantile_loss(level, &quantiles, &y, &forecasts, &weight, None, 1.0);
+            let got =
+                multi_quantile_loss(level, &quantiles, &y, &forecasts, Some(&weight), None, 1.0);
             let entries = (0..3 * len).map(|i| {
                 let q = f64::from(quantiles[i % 3]);
                 let loss = exact::quantile(q, f64::from(y[i / 3]), f64::from(forecasts[i])).0;

@@ -181,8 +181,9 @@ fn along<R: SimdReal + Bits>(level: SimdLevel) {
                 &[&a, &b, &square],
                 &[&d],
                 |x, grad| {
-                    point_loss(level, loss, x[0], x[1], x[2], Some(grad[0]), 0.5)
-                        + point_loss(level, loss, x[0], x[1], x[2], None, 0.5)
+                    point_loss(level, loss, x[0], x[1], Some(x[2]), Some(grad[0]), 0.5)
+                        + point_loss(level, loss, x[0], x[1], Some(x[2]), None, 0.5)
+                        + point_loss(level, loss, x[0], x[1], None, None, 0.5)
                 },
             );
         }
@@ -313,12 +314,23 @@ fn across<R: SimdReal + Bits>(level: SimdLevel) {
             let quantiles = &gain;
             let inputs = [quantiles, &row[..], &x, &row];
             probe(&at("quantiles"), &inputs, &[&old], |x, grad| {
-                multi_quantile_loss(level, x[0], x[1], x[2], x[3], Some(grad[0]), 0.5)
+                let weighted =
+                    multi_quantile_loss(level, x[0], x[1], x[2], Some(x[3]), Some(grad[0]), 0.5);
+                weighted + multi_quantile_loss(level, x[0], x[1], x[2], None, None, 0.5)
             });
             let inputs = [&row[..], &x, &dy, &weight];
             probe(&at("scaled loss"), &inputs, &[&old], |x, grad| {
                 let loss = PointLoss::Squared;
-                row_scaled_loss(level, loss, x[0], x[1], x[2], x[3], Some(grad[0]), 0.5)
+                row_scaled_loss(
+                    level,
+                    loss,
+                    x[0],
+                    x[1],
+                    x[2],
+                    Some(x[3]),
+                    Some(grad[0]),
+                    0.5,
+                )
             });
             probe(&at("rearrangements"), &[&x], &[&old, &old], |x, out| {
                 permute::transpose(level, x[0], rows, cols, out[0]);

@@ -117,10 +117,16 @@ impl<R: SimdReal> MaskedLoss<R> {
             let y_hat = &raw[places.clone()];
             let grad = grad.as_deref_mut().map(|grad| &mut grad[places]);
             match &self.term {
-                Term::Point(loss) => point_loss(simd, *loss, y, y_hat, weights, grad, scale),
-                Term::RootOfSquares => {
-                    point_loss(simd, PointLoss::Squared, y, y_hat, weights, grad, scale)
-                }
+                Term::Point(loss) => point_loss(simd, *loss, y, y_hat, Some(weights), grad, scale),
+                Term::RootOfSquares => point_loss(
+                    simd,
+                    PointLoss::Squared,
+                    y,
+                    y_hat,
+                    Some(weights),
+                    grad,
+                    scale,
+                ),
                 Term::Scaled { seasonality } => scaled_loss(
                     simd,
                     *seasonality,
@@ -135,6 +141,7 @@ impl<R: SimdReal> MaskedLoss<R> {
                     // The kernel takes the mean over the quantiles.
                     let count = quantiles.len() as f64;
                     let scale = scale * count;
+                    let weights = Some(weights);
                     count * multi_quantile_loss(simd, quantiles, y, y_hat, weights, grad, scale)
                 }
                 Term::HuberMultiQuantile { quantiles, delta } => dispatch(
@@ -240,7 +247,7 @@ fn scaled_loss<R: SimdReal>(
             &[factor],
             &batch.outsample_y[piece.clone()],
             &y_hat[here.clone()],
-            &weights[here.clone()],
+            Some(&weights[here.clone()]),
             grad.as_deref_mut().map(|grad| &mut grad[here]),
             scale,
         );

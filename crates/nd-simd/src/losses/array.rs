@@ -3,16 +3,14 @@
 //! Every loss has three forms: `mse(&pred, &target)` is the plain mean, `mse_gradient(&pred, &target)` its gradient in the
 //! prediction, and `mse_with_gradient(&pred, &target, &options)` both at once with a mask, weights along the horizon and a
 //! choice of reduction. [`loss()`] takes the same options without a gradient. Arrays may have any layout; terms are added
-//! in the element type over blocks of at most 1024 entries, the blocks in f64, and the result is rounded once.
+//! in the element type over blocks of at most 4096 entries, the blocks in f64, and the result is rounded once.
 
 use ndarray::{Array, ArrayRef, ArrayView, ArrayView1, Dimension, Ix1};
 
 use super::{PointLoss, multi_quantile_loss, point_loss, point_loss_terms, row_scaled_loss};
-use crate::dispatch::instance;
 use crate::lanes::SimdReal;
 use crate::layout::{
-    Order, PIECE, cols, from_values, has_shape, in_read_order, level, map, pieces, same_shape,
-    standard,
+    Order, cols, from_values, has_shape, in_read_order, level, map, pieces, same_shape, standard,
 };
 use crate::reduce::sum_slice;
 
@@ -72,15 +70,25 @@ impl<R: SimdReal, D: Dimension> LossOptions<'_, R, D> {
         }
     }
 
-    /// The weights of `place..` within the targets, given those of the mask there: the slice itself, or made in `buffer`.
-    fn weights<'w>(&self, place: usize, mask: &'w [R], buffer: &'w mut Vec<R>) -> &'w [R] {
+    /// The weights of `place..place + len` within the targets, given those of the mask there: the slice itself, or made in `buffer`;
+    /// nothing where all entries count the same.
+    fn weights<'w>(
+        &self,
+        place: usize,
+        len: usize,
+        mask: Option<&'w [R]>,
+        buffer: &'w mut Vec<R>,
+    ) -> Option<&'w [R]> {
         let Some(horizon) = &self.horizon_weight else {
             return mask;
         };
         buffer.clear();
-        let steps = (place..).map(|at| horizon[at % horizon.len()]);
-        buffer.extend(mask.iter().zip(steps).map(|(&mask, step)| mask * step));
-        buffer
+        let steps = (place..place + len).map(|at| horizon[at % horizon.len()]);
+        match mask {
+            Some(mask) => buffer.extend(mask.iter().zip(steps).map(|(&mask, step)| mask * step)),
+            None => buffer.extend(steps),
+        }
+        Some(buffer)
     }
 
     /// The factor of the sum of `len` terms.
@@ -98,7 +106,10 @@ impl<R: SimdReal, D: Dimension> LossOptions<'_, R, D> {
                 let (mut total, mut buffer) = (0.0, Vec::new());
                 let order = self.order();
                 pieces(order, [&**mask], |start, [mask]| {
-                    total += sum_slice(level, self.weights(start, mask, &mut buffer));
+                    if let Some(weights) = self.weights(start, mask.len(), Some(mask), &mut buffer)
+                    {
+                        total += sum_slice(level, weights);
+                    }
                 });
                 total
             }
@@ -115,13 +126,6 @@ impl<R: SimdReal, D: Dimension> LossOptions<'_, R, D> {
     }
 }
 
-/// One as often as a piece is long: the weights of entries that all count the same.
-fn ones<R: SimdReal>() -> &'static [R; PIECE] {
-    static SINGLE: [f32; PIECE] = [1.0; PIECE];
-    static DOUBLE: [f64; PIECE] = [1.0; PIECE];
-    instance(&SINGLE, &DOUBLE)
-}
-
 /// The loss, and its gradient if wanted, over entries taken piece by piece.
 fn evaluate<R: SimdReal, D: Dimension>(
     loss: PointLoss,
@@ -132,8 +136,8 @@ fn evaluate<R: SimdReal, D: Dimension>(
 ) -> (f64, bool) {
     let (level, scale) = (level(), options.scale(target.len()));
     let (mut total, mut buffer) = (0.0, Vec::new());
-    let mut visit = |start: usize, pred: &[R], target: &[R], mask: &[R]| {
-        let weight = options.weights(start, mask, &mut buffer);
+    let mut visit = |start: usize, pred: &[R], target: &[R], mask: Option<&[R]>| {
+        let weight = options.weights(start, pred.len(), mask, &mut buffer);
         let gradient = gradient
             .as_mut()
             .map(|gradient| &mut gradient[start..start + pred.len()]);
@@ -142,13 +146,13 @@ fn evaluate<R: SimdReal, D: Dimension>(
     let order = options.order();
     let memory_order = match &options.mask {
         None => pieces(order, [pred, target], |start, [pred, target]| {
-            visit(start, pred, target, &ones()[..pred.len()]);
+            visit(start, pred, target, None);
         }),
         Some(mask) => pieces(
             order,
             [pred, target, mask],
             |start, [pred, target, mask]| {
-                visit(start, pred, target, mask);
+                visit(start, pred, target, Some(mask));
             },
         ),
     };
@@ -337,11 +341,14 @@ pub fn rmse_with_gradient<R: SimdReal, D: Dimension>(
     )
 }
 
-/// All weights of the targets, in standard order.
+/// All weights of the targets, in standard order; nothing where all entries count the same.
 fn all_weights<R: SimdReal, D: Dimension>(
     target: &ArrayRef<R, D>,
     options: &LossOptions<'_, R, D>,
-) -> Vec<R> {
+) -> Option<Vec<R>> {
+    if options.mask.is_none() && options.horizon_weight.is_none() {
+        return None;
+    }
     let mut weights = match &options.mask {
         Some(mask) => standard(mask).into_owned(),
         None => vec![R::ONE; target.len()],
@@ -353,7 +360,7 @@ fn all_weights<R: SimdReal, D: Dimension>(
             }
         }
     }
-    weights
+    Some(weights)
 }
 
 /// The pinball loss of several quantiles at once: the mean over entries and quantiles.
@@ -422,7 +429,7 @@ pub fn multi_quantile_with_gradient<R: SimdReal, D: Dimension>(
         quantiles,
         &standard(target),
         &standard(pred),
-        &all_weights(target, options),
+        all_weights(target, options).as_deref(),
         Some(&mut gradient),
         scale,
     );
@@ -467,7 +474,7 @@ pub fn scaled_loss_with_gradient<R: SimdReal, D: Dimension>(
         &inverse,
         &standard(target),
         &standard(pred),
-        &all_weights(target, options),
+        all_weights(target, options).as_deref(),
         Some(&mut gradient),
         share,
     );

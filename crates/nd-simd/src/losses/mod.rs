@@ -1,11 +1,11 @@
 //! Losses with their gradients, in one pass.
 //!
 //! Every function returns `sum w loss(y, y_hat)` and, when a buffer is given, writes `grad_scale w dloss/dy_hat` there. The
-//! weights `w` are the mask times whatever else weighs an entry; the caller divides by their sum (through `grad_scale`, when it
-//! is known before the pass). An entry with `w = 0` adds exactly zero to both, also when `y` or `y_hat` is NaN; NaN under
-//! any other weight comes through.
+//! weights `w` are the mask times whatever else weighs an entry; without a slice of weights all are one, and none is read. The
+//! caller divides by their sum (through `grad_scale`, when it is known before the pass). An entry with `w = 0` adds exactly
+//! zero to both, also when `y` or `y_hat` is NaN; NaN under any other weight comes through.
 //!
-//! Terms are computed in the element type, summed over blocks of 1024 entries, and the blocks added in f64.
+//! Terms are computed in the element type, summed over blocks of at most 4096 entries, and the blocks added in f64.
 
 mod array;
 mod multi_quantile;

@@ -1,7 +1,7 @@
 //! The loops around the micro-kernel.
 //!
 //! ```text
-//! for each block of k (at most 512)
+//! for each block of k (at most 512; 256 where A is column-major)
 //!     for each panel of columns (four vectors wide; the last one narrower)
 //!         pack B[k block, panel] if that pays
 //!         for each block of rows: micro-kernel
@@ -14,7 +14,7 @@
 //! block, its mask and the call would otherwise cost more than the arithmetic.
 
 use super::gemv::{dot_rows, rows_times_matrix};
-use super::kernel::{Block, Finish, Output, PIECE, Store, block_rows, block_vecs, run};
+use super::kernel::{Ahead, Block, Finish, Output, PIECE, Store, block_rows, block_vecs, run};
 use super::pack::{K_BLOCK, Panel, pack_panel};
 use crate::dispatch::{Isa, Kernel, SimdLevel, dispatch, instance};
 use crate::lanes::{Lanes, SimdReal};
@@ -25,8 +25,11 @@ const PACK_ROWS: usize = 256;
 /// Products of a stack that are computed together.
 const GROUP: usize = 16;
 
-/// Bytes between the rows of B from which on reading them in place misses the TLB: a page.
-const PACK_STRIDE_BYTES: usize = 4096;
+/// Rows of B no further apart than this lie as they would in a panel: the widest block.
+const PACK_STRIDE_BYTES: usize = 256;
+
+/// Rows of k that are taken together where A is column-major: each of them is a page of its own there.
+const COLUMN_MAJOR_K_BLOCK: usize = K_BLOCK / 2;
 
 /// A product with unit column stride in C, as pointers, checked by the safe functions that make it.
 #[derive(Clone, Copy)]
@@ -53,9 +56,7 @@ impl<R: SimdReal> Problem<R> {
         // A single column of B, as any column, may be read with any row stride.
         let vector_rows = self.b_strides.1 == 1 || self.n == 1;
         !vector_rows
-            || (self.m >= PACK_ROWS
-                && (self.b_strides.0 * size_of::<R>() >= PACK_STRIDE_BYTES
-                    || self.a_strides.1 != 1))
+            || (self.m >= PACK_ROWS && self.b_strides.0 * size_of::<R>() > PACK_STRIDE_BYTES)
     }
 }
 
@@ -83,6 +84,11 @@ unsafe fn blocked<S: Isa, R: SimdReal>(simd: S, batch: &Batch<R>, panel: *mut R)
     } = problem;
     let lanes = Lanes::<S, R>::LEN;
     let packs = problem.packs();
+    let k_block = if a_strides.1 == 1 {
+        K_BLOCK
+    } else {
+        COLUMN_MAJOR_K_BLOCK
+    };
     let group = if k <= K_BLOCK && batch.count > 1 {
         (K_BLOCK / k.max(1)).clamp(1, GROUP)
     } else {
@@ -96,7 +102,7 @@ unsafe fn blocked<S: Isa, R: SimdReal>(simd: S, batch: &Batch<R>, panel: *mut R)
         let mut start = 0;
         let mut store = Store::first(problem.alpha, problem.beta);
         loop {
-            let depth = K_BLOCK.min(k - start);
+            let depth = k_block.min(k - start);
             let is_last = start + depth == k;
             let mut column = 0;
             while column < n {
@@ -121,6 +127,11 @@ unsafe fn blocked<S: Isa, R: SimdReal>(simd: S, batch: &Batch<R>, panel: *mut R)
                     a_step,
                     b_step,
                     c_step,
+                    ahead: if packs {
+                        Ahead::BlockOfA
+                    } else {
+                        Ahead::RowsOfB
+                    },
                 };
                 if packs {
                     let panel_len = depth * vecs * lanes;

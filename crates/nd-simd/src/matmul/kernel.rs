@@ -34,7 +34,41 @@ pub(super) struct Block<R> {
     pub(super) a_step: usize,
     pub(super) b_step: usize,
     pub(super) c_step: usize,
+    /// What is asked for before it is needed.
+    pub(super) ahead: Ahead,
 }
+
+/// What the micro-kernel asks the caches for while it works.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ahead {
+    /// The rows of B that come next: they lie far apart, and the processor's own prefetching does not follow.
+    RowsOfB,
+    /// The rows of A of the next block, one line after the other, where B is packed and comes by itself.
+    BlockOfA,
+}
+
+/// How many rows of B ahead: some fifty cycles, enough for the second cache level.
+const ROWS_AHEAD: usize = 4;
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+/// Asks for a cache line; any address will do.
+#[inline(always)]
+fn prefetch<R, const HINT: i32>(address: *const R) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint to the processor, which never faults.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<HINT>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
+/// To every cache level.
+const NEAR: i32 = 3;
+/// To the second cache level.
+const FAR: i32 = 2;
 
 /// The block of C, and what is done to sums on their way there.
 #[derive(Clone, Copy)]
@@ -279,6 +313,15 @@ impl<S: Isa, R: SimdReal, const ROWS: usize, const VECS: usize, const MASKED: bo
         macro_rules! step {
             ($acc:ident, $a:expr, $b:expr) => {{
                 let mut row = [Lanes::<S, R>::zero(simd); VECS];
+                if ROWS >= 4 && block.ahead == Ahead::RowsOfB {
+                    for j in 0..VECS {
+                        let offset = j * Lanes::<S, R>::LEN;
+                        if (offset * size_of::<R>()).is_multiple_of(LINE) {
+                            let next = ROWS_AHEAD * block.b_row_stride + offset;
+                            prefetch::<R, NEAR>($b.wrapping_add(next));
+                        }
+                    }
+                }
                 for j in 0..VECS {
                     // SAFETY: `run` promises `VECS` vectors of B, the last one `last` lanes wide when masked.
                     row[j] = unsafe { load::<S, R, VECS, MASKED>(simd, $b, j, last) };
@@ -296,12 +339,19 @@ impl<S: Isa, R: SimdReal, const ROWS: usize, const VECS: usize, const MASKED: bo
         for _ in 0..block.count {
             let (mut a, mut b) = (a_start, b_start);
             let mut left = block.k;
+            let mut pairs = 0;
             let mut piece = output;
             loop {
                 let depth = left.min(PIECE);
                 left -= depth;
                 let mut acc = [[Lanes::<S, R>::zero(simd); VECS]; ROWS];
                 for _ in 0..depth / 2 {
+                    if ROWS >= 4 && block.ahead == Ahead::BlockOfA {
+                        // A line of a row lasts for eight pairs of f32; in that time, one of each of the next rows.
+                        let row = ROWS + pairs % 8;
+                        prefetch::<R, FAR>(a.wrapping_add(row * block.a_row_stride));
+                        pairs += 1;
+                    }
                     step!(acc, a, b);
                     step!(
                         acc,

@@ -1,6 +1,7 @@
 //! What layer norm and RMS norm share: statistics of a row, and gradients of gain and bias over rows.
 //!
-//! A row is read three times (mean, deviations, output) and stays in the first-level cache meanwhile. Sums over a row
+//! A row is read three times (mean, deviations, output) and stays in the first-level cache meanwhile. Each of the three waits for the
+//! result of the one before, so up to sixteen short rows take each together. Sums over a row
 //! longer than [`chain_block`] are cut there, and the pieces' sums are added in f64.
 
 use nd_core::autograd::Accumulate;
@@ -9,6 +10,7 @@ use super::partials::{MergeSums, block_rows, blocks};
 use crate::dispatch::{Isa, Kernel, SimdLevel, dispatch, same_length};
 use crate::elementwise::{accumulate, whole_rows};
 use crate::lanes::{LaneMask, Lanes, SimdReal};
+use crate::map::{Unary, map_in_place};
 use crate::reduce::{CHAIN, chain_block};
 use crate::tree;
 
@@ -24,37 +26,55 @@ pub(super) enum Center {
     Zero,
 }
 
+/// Rows that take each step together.
+const GROUP: usize = 16;
+
+/// Elements of a group of several rows: what the first cache level holds beside its results.
+const GROUP_ELEMENTS: usize = 4096;
+
+/// Running sums of a row: additions wait for each other, loads do not.
+const SUMS: usize = 4;
+
 /// The sum of a row.
 #[inline(always)]
 fn row_sum<S: Isa, R: SimdReal>(simd: S, row: &[R]) -> R {
-    let pieces = row.chunks(chain_block::<S, R>(2));
+    let most = chain_block::<S, R>(SUMS);
+    if row.len() <= most {
+        return piece_sum(simd, row);
+    }
+    let pieces = row.chunks(most);
     R::from_f64(pieces.map(|piece| piece_sum(simd, piece).to_f64()).sum())
 }
 
 #[inline(always)]
 fn piece_sum<S: Isa, R: SimdReal>(simd: S, row: &[R]) -> R {
     let (full, rest) = R::split::<S>(row);
-    let mut sums = [Lanes::<S, R>::zero(simd); 2];
-    let (pairs, single) = full.as_chunks::<2>();
-    for pair in pairs {
-        sums[0] += Lanes::from_raw(simd, pair[0]);
-        sums[1] += Lanes::from_raw(simd, pair[1]);
+    let mut sums = [Lanes::<S, R>::zero(simd); SUMS];
+    let (groups, singles) = full.as_chunks::<SUMS>();
+    for group in groups {
+        for i in 0..SUMS {
+            sums[i] += Lanes::from_raw(simd, group[i]);
+        }
     }
-    for &x in single {
+    for &x in singles {
         sums[0] += Lanes::from_raw(simd, x);
     }
     if !rest.is_empty() {
         sums[1] += Lanes::load_partial(simd, rest);
     }
-    (sums[0] + sums[1]).sum()
+    ((sums[0] + sums[1]) + (sums[2] + sums[3])).sum()
 }
 
 /// `sum (x - center)^2`
 #[inline(always)]
 fn squared_deviations<S: Isa, R: SimdReal>(simd: S, row: &[R], center: R) -> R {
     let center = Lanes::<S, R>::splat(simd, center);
+    let most = chain_block::<S, R>(SUMS);
+    if row.len() <= most {
+        return piece_deviations(simd, row, center);
+    }
     let mut total = 0.0;
-    for piece in row.chunks(chain_block::<S, R>(2)) {
+    for piece in row.chunks(most) {
         total += piece_deviations(simd, piece, center).to_f64();
     }
     R::from_f64(total)
@@ -63,15 +83,15 @@ fn squared_deviations<S: Isa, R: SimdReal>(simd: S, row: &[R], center: R) -> R {
 #[inline(always)]
 fn piece_deviations<S: Isa, R: SimdReal>(simd: S, row: &[R], center: Lanes<S, R>) -> R {
     let (full, rest) = R::split::<S>(row);
-    let mut sums = [Lanes::<S, R>::zero(simd); 2];
-    let (pairs, single) = full.as_chunks::<2>();
-    for pair in pairs {
-        for i in 0..2 {
-            let d = Lanes::from_raw(simd, pair[i]) - center;
+    let mut sums = [Lanes::<S, R>::zero(simd); SUMS];
+    let (groups, singles) = full.as_chunks::<SUMS>();
+    for group in groups {
+        for i in 0..SUMS {
+            let d = Lanes::from_raw(simd, group[i]) - center;
             sums[i] = d.mul_add(d, sums[i]);
         }
     }
-    for &x in single {
+    for &x in singles {
         let d = Lanes::from_raw(simd, x) - center;
         sums[0] = d.mul_add(d, sums[0]);
     }
@@ -80,7 +100,36 @@ fn piece_deviations<S: Isa, R: SimdReal>(simd: S, row: &[R], center: Lanes<S, R>
         let d = mask.or_zero(Lanes::load_partial(simd, rest) - center);
         sums[1] = d.mul_add(d, sums[1]);
     }
-    (sums[0] + sums[1]).sum()
+    ((sums[0] + sums[1]) + (sums[2] + sums[3])).sum()
+}
+
+/// A mean from a sum.
+#[derive(Clone, Copy)]
+struct Share {
+    count: usize,
+}
+
+impl Unary for Share {
+    #[inline(always)]
+    fn apply<S: Isa, R: SimdReal>(self, sum: Lanes<S, R>) -> Lanes<S, R> {
+        sum * (R::ONE / R::from_usize(self.count))
+    }
+}
+
+/// `1 / sqrt(variance + eps)` from the sum of squared deviations.
+#[derive(Clone, Copy)]
+struct InverseDeviation {
+    count: usize,
+    eps: f64,
+}
+
+impl Unary for InverseDeviation {
+    #[inline(always)]
+    fn apply<S: Isa, R: SimdReal>(self, sum: Lanes<S, R>) -> Lanes<S, R> {
+        let variance = sum * (R::ONE / R::from_usize(self.count));
+        let deviation = (variance + sum.constant(R::from_f64(self.eps))).sqrt();
+        sum.constant(R::ONE) / deviation
+    }
 }
 
 pub(super) struct Forward<'a, R> {
@@ -110,26 +159,33 @@ impl<R: SimdReal> Kernel for Forward<'_, R> {
             rstd,
         } = self;
         let cols = gain.len();
-        let share = R::ONE / R::from_usize(cols);
-        for (r, (x, y)) in x
-            .chunks_exact(cols)
-            .zip(y.chunks_exact_mut(cols))
-            .enumerate()
-        {
-            let middle = match center {
-                Center::Mean => {
-                    mean[r] = row_sum(simd, x) * share;
-                    mean[r]
+        let group = (GROUP_ELEMENTS / cols).clamp(1, GROUP);
+        for first in (0..rstd.len()).step_by(group) {
+            let last = rstd.len().min(first + group);
+            let x = &x[first * cols..last * cols];
+            let y = &mut y[first * cols..last * cols];
+            let rstd = &mut rstd[first..last];
+            let mut middle = [R::ZERO; GROUP];
+            if center == Center::Mean {
+                let mean = &mut mean[first..last];
+                for (x, sum) in x.chunks_exact(cols).zip(&mut *mean) {
+                    *sum = row_sum(simd, x);
                 }
-                Center::Zero => R::ZERO,
-            };
-            let variance = squared_deviations(simd, x, middle) * share;
-            rstd[r] = R::ONE / (variance + R::from_f64(eps)).sqrt();
-            let middle = Lanes::<S, R>::splat(simd, middle);
-            let scale = Lanes::<S, R>::splat(simd, rstd[r]);
-            match bias {
-                Some(bias) => row_affine::<true, S, R>(simd, x, middle, scale, gain, bias, y),
-                None => row_affine::<false, S, R>(simd, x, middle, scale, gain, gain, y),
+                map_in_place::<S, R>(simd, Share { count: cols }, mean);
+                middle[..mean.len()].copy_from_slice(mean);
+            }
+            for ((x, &middle), sum) in x.chunks_exact(cols).zip(&middle).zip(&mut *rstd) {
+                *sum = squared_deviations(simd, x, middle);
+            }
+            map_in_place::<S, R>(simd, InverseDeviation { count: cols, eps }, rstd);
+            let rows = x.chunks_exact(cols).zip(y.chunks_exact_mut(cols));
+            for ((x, y), (&middle, &rstd)) in rows.zip(middle.iter().zip(&*rstd)) {
+                let middle = Lanes::<S, R>::splat(simd, middle);
+                let scale = Lanes::<S, R>::splat(simd, rstd);
+                match bias {
+                    Some(bias) => row_affine::<true, S, R>(simd, x, middle, scale, gain, bias, y),
+                    None => row_affine::<false, S, R>(simd, x, middle, scale, gain, gain, y),
+                }
             }
         }
     }
@@ -201,35 +257,62 @@ impl<R: SimdReal> Kernel for BlockBackward<'_, R> {
         let cols = gain.len();
         out.fill(R::ZERO);
         let (gains, biases) = out.split_at_mut(cols);
-        for (r, (x, dy)) in x.chunks_exact(cols).zip(dy.chunks_exact(cols)).enumerate() {
-            let middle = if center == Center::Mean {
-                mean[r]
-            } else {
-                R::ZERO
+        let rows = Rows {
+            x,
+            dy,
+            gain,
+            mean: if center == Center::Mean { mean } else { &[] },
+            rstd,
+        };
+        let share = R::ONE / R::from_usize(cols);
+        let group = (GROUP_ELEMENTS / cols).clamp(1, GROUP);
+        for first in (0..rstd.len()).step_by(group) {
+            let last = rstd.len().min(first + group);
+            // The means of `dy gain` and of `dy gain x_hat`.
+            let mut means = [(R::ZERO, R::ZERO); GROUP];
+            for (r, means) in (first..last).zip(&mut means) {
+                let (sum_g, sum_gx) = rows.row(simd, r).sums(simd, gains, biases);
+                if center == Center::Mean {
+                    means.0 = sum_g * share;
+                }
+                means.1 = sum_gx * share;
+            }
+            let Some((dx, acc)) = &mut dx else {
+                continue;
             };
-            let row = Row {
-                x,
-                dy,
-                gain,
-                middle: Lanes::<S, R>::splat(simd, middle),
-                rstd: Lanes::<S, R>::splat(simd, rstd[r]),
-            };
-            let (sum_g, sum_gx) = row.sums(simd, gains, biases);
-            if let Some((dx, acc)) = &mut dx {
-                let share = R::ONE / R::from_usize(cols);
-                let mean_g = if center == Center::Mean {
-                    sum_g * share
-                } else {
-                    R::ZERO
-                };
-                let mean_gx = sum_gx * share;
+            for (r, (mean_g, mean_gx)) in (first..last).zip(means) {
                 let dx = &mut dx[r * cols..][..cols];
                 let (mean_g, mean_gx) = (Lanes::splat(simd, mean_g), Lanes::splat(simd, mean_gx));
+                let row = rows.row(simd, r);
                 match acc {
                     Accumulate::Write => row.input_gradient::<false>(simd, mean_g, mean_gx, dx),
                     Accumulate::Add => row.input_gradient::<true>(simd, mean_g, mean_gx, dx),
                 }
             }
+        }
+    }
+}
+
+/// The rows of a block and their statistics; no means where none is subtracted.
+struct Rows<'a, R> {
+    x: &'a [R],
+    dy: &'a [R],
+    gain: &'a [R],
+    mean: &'a [R],
+    rstd: &'a [R],
+}
+
+impl<'a, R: SimdReal> Rows<'a, R> {
+    #[inline(always)]
+    fn row<S: Isa>(&self, simd: S, r: usize) -> Row<'a, S, R> {
+        let cols = self.gain.len();
+        let middle = self.mean.get(r).copied().unwrap_or(R::ZERO);
+        Row {
+            x: &self.x[r * cols..][..cols],
+            dy: &self.dy[r * cols..][..cols],
+            gain: self.gain,
+            middle: Lanes::splat(simd, middle),
+            rstd: Lanes::splat(simd, self.rstd[r]),
         }
     }
 }

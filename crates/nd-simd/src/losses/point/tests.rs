@@ -62,7 +62,8 @@ fn agrees<R: SimdReal>(tolerance: f64) {
                     }
                 }
                 let mut grad = poisoned(len);
-                let found = point_loss(level, loss, &y, &y_hat, &weight, Some(&mut grad), 0.25);
+                let weighted = Some(&weight[..]);
+                let found = point_loss(level, loss, &y, &y_hat, weighted, Some(&mut grad), 0.25);
                 assert_close(found, sum, tolerance * (1.0 + size), || what.clone());
                 for (i, (grad, slope)) in grad.iter().zip(&slopes).enumerate() {
                     assert_close(
@@ -72,7 +73,7 @@ fn agrees<R: SimdReal>(tolerance: f64) {
                         || format!("{what}: gradient {i}"),
                     );
                 }
-                let alone = point_loss(level, loss, &y, &y_hat, &weight, None, 0.25);
+                let alone = point_loss(level, loss, &y, &y_hat, weighted, None, 0.25);
                 assert_eq!(found, alone, "{what}");
             }
         }
@@ -116,14 +117,74 @@ fn weighted_nan_comes_through() {
         for loss in ALL {
             for (y, y_hat) in [(f32::NAN, 1.0), (1.0, f32::NAN), (0.0, f32::NAN)] {
                 let mut grad = [0.0];
-                let sum = point_loss(level, loss, &[y], &[y_hat], &[0.5], Some(&mut grad), 1.0);
+                let weight = Some(&[0.5][..]);
+                let sum = point_loss(level, loss, &[y], &[y_hat], weight, Some(&mut grad), 1.0);
                 assert!(
                     sum.is_nan() && grad[0].is_nan(),
                     "{level} {loss:?} {y} {y_hat}"
                 );
+                grad = [0.0];
+                let sum = point_loss(level, loss, &[y], &[y_hat], None, Some(&mut grad), 1.0);
+                assert!(
+                    sum.is_nan() && grad[0].is_nan(),
+                    "{level} {loss:?} {y} {y_hat} without a weight"
+                );
             }
-            let sum = point_loss(level, loss, &[1.0], &[1.0], &[f32::NAN], None, 1.0);
+            let weight = Some(&[f32::NAN][..]);
+            let sum = point_loss(level, loss, &[1.0], &[1.0], weight, None, 1.0);
             assert!(sum.is_nan(), "{level} {loss:?}");
+        }
+    }
+}
+
+#[test]
+fn no_weights_are_weights_of_one() {
+    let mut noise = Noise::new(18);
+    for level in nd_testing::levels() {
+        for loss in ALL {
+            for &len in LENGTHS {
+                let (y, y_hat): (Vec<f32>, Vec<f32>) = (noise.vec(len, 3.0), noise.vec(len, 3.0));
+                let (ones, mut grad, mut plain) = (vec![1.0; len], poisoned(len), poisoned(len));
+                let run = |weight: Option<&[f32]>, grad: Option<&mut [f32]>| {
+                    point_loss(level, loss, &y, &y_hat, weight, grad, 0.25)
+                };
+                let weighted = run(Some(&ones), Some(&mut grad));
+                let what = format!("{level} {loss:?}, {len} entries");
+                assert_eq!(run(None, Some(&mut plain)), weighted, "{what}");
+                assert_eq!(run(None, None), weighted, "{what}");
+                assert_eq!(plain, grad, "{what}");
+                let scaled = |weight: Option<&[f32]>, grad: Option<&mut [f32]>| {
+                    row_scaled_loss(level, loss, &[2.0], &y, &y_hat, weight, grad, 0.25)
+                };
+                let weighted = scaled(Some(&ones), Some(&mut grad));
+                assert_eq!(scaled(None, Some(&mut plain)), weighted, "{what}");
+                assert_eq!(plain, grad, "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn long_rows_are_scaled_in_pieces() {
+    let mut noise = Noise::new(19);
+    let cols = 1037;
+    let (y, y_hat): (Vec<f64>, Vec<f64>) = (noise.vec(2 * cols, 3.0), noise.vec(2 * cols, 3.0));
+    let scale = [0.5, -3.0];
+    for level in nd_testing::levels() {
+        for loss in ALL {
+            let mut grad = poisoned(2 * cols);
+            let found =
+                row_scaled_loss(level, loss, &scale, &y, &y_hat, None, Some(&mut grad), 0.25);
+            let mut sum = 0.0;
+            for i in 0..2 * cols {
+                let s = scale[i / cols];
+                let (l, d) = exact(loss, s * y[i], s * y_hat[i]);
+                sum += l;
+                assert_close(grad[i], 0.25 * s * d, 1e-12, || {
+                    format!("{level} {loss:?} {i}")
+                });
+            }
+            assert_close(found, sum, 1e-12 * sum, || format!("{level} {loss:?}"));
         }
     }
 }
@@ -143,7 +204,7 @@ fn rows_are_scaled() {
             &scale,
             &y,
             &y_hat,
-            &weight,
+            Some(&weight),
             Some(&mut grad),
             1.0,
         );

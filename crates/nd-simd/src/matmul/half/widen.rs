@@ -10,7 +10,7 @@ use super::engine::{Engine, Tile};
 use crate::convert::{narrow_bf16, narrow_f16, widen_f16};
 use crate::dispatch::Isa;
 use crate::lanes::Lanes;
-use crate::matmul::kernel::{Block, run};
+use crate::matmul::kernel::{Ahead, Block, run};
 
 /// How an operand is rounded before the product.
 pub(super) trait Rounding: Copy {
@@ -234,6 +234,7 @@ impl<S: Isa, P: Rounding> Engine for Widening<S, P> {
             a_step: 0,
             b_step: 0,
             c_step: 0,
+            ahead: Ahead::BlockOfA,
         };
         // SAFETY: the caller's.
         unsafe { run::<S, f32>(self.simd, rows, vecs, last, &block) };
