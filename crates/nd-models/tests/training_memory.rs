@@ -104,7 +104,7 @@ fn activations_take_little_more_than_half_the_memory() {
             let bound = if precision == Precision::F32 {
                 1.0
             } else {
-                0.55
+                most
             };
             assert!(
                 sum <= bound * full,

@@ -213,7 +213,7 @@ fn elementwise_ops_keep_the_format_of_their_input() {
     check!(
         "add_dropout",
         vec![x(), normal(2, &[7, 5, 300])],
-        |tape, v| { v[0].add_dropout(rounded(tape, v[1]), 0.2) }
+        |tape, v| v[0].add_dropout(rounded(tape, v[1]), 0.2)
     );
     check!("add", vec![x(), normal(2, &[7, 5, 300])], |tape, v| {
         rounded(tape, v[0]).add_dropout(rounded(tape, v[1]), 0.0)
