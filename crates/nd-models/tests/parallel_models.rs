@@ -385,7 +385,6 @@ fn errors_of_fits_keep_their_type() {
 /// No type is named: a sample says what its prediction is.
 #[test]
 fn the_quick_reference_holds_as_it_is_written() -> Result<(), Box<dyn std::error::Error>> {
-    use nd_parallel as parallel;
     let panel = panel();
     let forecaster = forecaster("NLinear");
     let (model, models) = (
@@ -397,16 +396,16 @@ fn the_quick_reference_holds_as_it_is_written() -> Result<(), Box<dyn std::error
         max_threads: None, // Use all cores
         chunk_size: 32,    // Batch size per thread
     };
-    let predictions = parallel::parallel_batch_inference(&model, &data, &config)?;
+    let predictions = parallel_batch_inference(&model, &data, &config)?;
     let ensemble_pred =
-        parallel::parallel_ensemble_predict(&models, &data, EnsembleAggregation::Mean, &config)?;
+        parallel_ensemble_predict(&models, &data, EnsembleAggregation::Mean, &config)?;
     assert_eq!(predictions, ensemble_pred);
 
     let (model, data, k_folds) = (forecaster, panel, 3);
-    let cv_results = parallel::parallel_cross_validation(&model, &data, k_folds, &config)?;
+    let cv_results = parallel_cross_validation(&model, &data, k_folds, &config)?;
     assert_eq!(cv_results.scores().count(), 3);
     let param_grid = ParamGrid::new().axis("learning_rate", [1e-3, 1e-4]);
-    let best_params = parallel::parallel_grid_search(&model, &data, &param_grid, &config)?;
+    let best_params = parallel_grid_search(&model, &data, &param_grid, &config)?;
     assert!(best_params.best().is_some());
     Ok(())
 }
