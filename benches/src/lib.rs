@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod attention;
 pub mod comparison;
 pub mod defaults;
 pub mod exercise;

@@ -13,6 +13,7 @@ TORCH = "2.15.0"
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODELS_FOLDER = Path("crates/nd-models/tests/golden")
 DATA_FOLDER = Path("crates/nd-data/tests/golden")
+ATTENTION_FOLDER = Path("crates/nd-attention/tests/golden")
 
 
 def check_versions() -> dict:
@@ -35,12 +36,14 @@ def check_versions() -> dict:
 
 def cases(versions: dict) -> dict:
     """Every golden file: name -> (path in the repository, function giving (tensors, metadata))."""
+    import attention_cases
     import loss_cases
     import metric_cases
     import model_cases
     import scaler_cases
 
     found = {
+        "attention": (ATTENTION_FOLDER / "attention.safetensors", attention_cases.make),
         "losses": (MODELS_FOLDER / "losses.safetensors", loss_cases.make),
         "scalers": (DATA_FOLDER / "scalers.safetensors", scaler_cases.make),
         "metrics": (DATA_FOLDER / "metrics.safetensors", metric_cases.make),

@@ -15,8 +15,23 @@
 //! Two kinds compute the same ([`nd_core::AttentionKind`]):
 //! * *flash* attention ([`flash`]) goes over blocks of scores and keeps none; it also knows windows, padded keys, blocks that
 //!   are left out, biases, and heads of keys that several heads of queries share;
+//!   Queries, keys and values may be f32, f64, or bf16 and f16 with sums in f32; [`FlashAttention`] takes arrays;
 //! * *standard* attention has all scores in memory. It serves short sequences, where it is faster, and scores that a next layer
 //!   reads; [`AttentionKind::Standard`](nd_core::AttentionKind::Standard) asks for it always.
+//!
+//! On its own, without a tape, the crate serves arrays; [`flash`] says what else there is:
+//!
+//! ```
+//! use nd_attention::{FlashAttention, FlashAttentionConfig};
+//! use ndarray::Array4;
+//!
+//! let x = Array4::<f32>::from_shape_fn((1, 2, 300, 16), |(_, h, n, c)| ((h + n * c) % 5) as f32 * 0.1);
+//! let flash = FlashAttention::new(FlashAttentionConfig { causal: true, ..FlashAttentionConfig::auto(16) });
+//! let saved = flash.forward_saving(&x, &x, &x); // [B, H, N, d]
+//! let [dq, dk, dv] = flash.backward(&x, &x, &x, &saved, &saved.output);
+//! assert_eq!(dq.dim(), x.dim());
+//! # drop((dk, dv));
+//! ```
 //!
 //! Two arrangements serve standard attention, chosen by shape alone:
 //! * short sequences with few channels (twelve patches of eight channels, say), where a matrix product per head would be

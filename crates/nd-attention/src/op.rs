@@ -15,7 +15,8 @@ use crate::{AttentionOptions, AttentionShape, Dropout};
 
 /// Attention as a method of queries.
 pub trait AttentionExt<'t, R: SimdReal>: Sized {
-    /// Multi-head attention of these queries `[B, N_q, H d]` over keys `k [B, N_k, H d]` and values `v [B, N_k, H d_v]`.
+    /// Multi-head attention of these queries `[B, N_q, H d]` over keys `k [B, N_k, H d]` and values `v [B, N_k, H d_v]`, or
+    /// `[B, N_k, d_v]` with [`AttentionOptions::shared_values`].
     ///
     /// Returns the output `[B, N_q, H d_v]` and, if the options ask for them, the scores before mask and softmax; these are
     /// the `residual_scores` of the next layer, whose shape must be the same ([`AttentionShape::scores_shape`]).
@@ -37,8 +38,10 @@ fn shape_of<R: SimdReal>(
     q: Var<'_, R>,
     k: Var<'_, R>,
     v: Var<'_, R>,
-    heads: usize,
+    options: &AttentionOptions,
 ) -> AttentionShape {
+    let heads = options.heads;
+    let value_heads = if options.shared_values { 1 } else { heads };
     let (q, k, v) = (q.shape(), k.shape(), v.shape());
     let (&[batch, queries, channels], &[_, keys, _], &[_, _, value_channels]) = (&*q, &*k, &*v)
     else {
@@ -49,7 +52,7 @@ fn shape_of<R: SimdReal>(
         "attention of q {q}, k {k}, v {v}: expected [B, N_q, H d], [B, N_k, H d], [B, N_k, H d_v]"
     );
     assert!(
-        heads > 0 && channels % heads == 0 && value_channels % heads == 0,
+        heads > 0 && channels % heads == 0 && value_channels % value_heads == 0,
         "attention with {heads} heads cannot divide the channels of q {q} and v {v}"
     );
     AttentionShape {
@@ -58,7 +61,7 @@ fn shape_of<R: SimdReal>(
         queries,
         keys,
         head_dim: channels / heads,
-        value_dim: value_channels / heads,
+        value_dim: value_channels / value_heads,
     }
 }
 
@@ -73,7 +76,7 @@ impl<'t, R: SimdReal> AttentionExt<'t, R> for Var<'t, R> {
     ) -> (Self, Option<Self>) {
         let q = self;
         let tape = q.tape();
-        let shape = shape_of(q, k, v, options.heads);
+        let shape = shape_of(q, k, v, options);
         assert!(
             (0.0..1.0).contains(&options.dropout),
             "the dropout rate of attention is {}, expected one in [0, 1)",
@@ -94,15 +97,22 @@ impl<'t, R: SimdReal> AttentionExt<'t, R> for Var<'t, R> {
             key: tape.next_key(),
             first_row: tape.context().first_row,
         });
-        // Scores that others read must exist.
+        // Scores that others read must exist; those of the layer before are read like a bias.
         if tape.options().attention == AttentionKind::Flash
-            && residual_scores.is_none()
             && !options.return_scores
+            && (residual_scores.is_none() || flash::op::takes_residual(&shape))
             && flash::op::is_worth_it(&shape, options.causal)
         {
-            let choices = flash::op::Choices::new(scale, options.causal, dropout);
-            return (flash::op::attention(q, k, v, shape, choices), None);
+            let shared = options.shared_values;
+            let choices = flash::op::Choices::new(scale, options.causal, dropout, shared);
+            let output = flash::op::attention([q, k, v], residual_scores, shape, choices);
+            return (output, None);
         }
+        let v = if options.shared_values {
+            v.repeat_channels(shape.heads)
+        } else {
+            v
+        };
         let plan = StandardAttention {
             shape,
             scale: R::from_f64(scale),
@@ -155,6 +165,68 @@ impl<'t, R: SimdReal> AttentionExt<'t, R> for Var<'t, R> {
             stats,
         });
         (output, options.return_scores.then_some(scores))
+    }
+}
+
+/// Values that every head has.
+trait RepeatExt {
+    /// `[B, N, C]` to `[B, N, times C]`: the channels of each token, so many times.
+    fn repeat_channels(self, times: usize) -> Self;
+}
+
+impl<R: SimdReal> RepeatExt for Var<'_, R> {
+    fn repeat_channels(self, times: usize) -> Self {
+        let (tape, channels) = (self.tape(), self.shape().cols());
+        let mut output = tape.scratch(self.shape().numel() * times);
+        if channels > 0 {
+            let value = self.value();
+            let rows = output.chunks_exact_mut(channels * times);
+            for (to, from) in rows.zip(value.chunks_exact(channels)) {
+                for to in to.chunks_exact_mut(channels) {
+                    to.copy_from_slice(from);
+                }
+            }
+        }
+        let shape = self.shape().with_cols(channels * times);
+        tape.record(shape, output, &[self], || RepeatOp {
+            x: self.id(),
+            channels,
+            times,
+        })
+    }
+}
+
+/// `y[n, t C + c] = x[n, c]`
+struct RepeatOp {
+    x: NodeId,
+    channels: usize,
+    times: usize,
+}
+
+impl<R: SimdReal> Op<R> for RepeatOp {
+    fn name(&self) -> &'static str {
+        "repeat channels"
+    }
+
+    fn backward(&self, step: &Backward<'_, R>) {
+        let Some(mut dx) = step.grad(self.x) else {
+            return;
+        };
+        let (channels, how) = (self.channels, dx.accumulate);
+        if channels == 0 {
+            return;
+        }
+        let rows = step.dy().chunks_exact(channels * self.times);
+        for (dx, dy) in dx.chunks_exact_mut(channels).zip(rows) {
+            if how == Accumulate::Write {
+                dx.fill(R::ZERO);
+            }
+            for dy in dy.chunks_exact(channels) {
+                for (dx, &dy) in dx.iter_mut().zip(dy) {
+                    *dx += dy;
+                }
+            }
+        }
     }
 }
 

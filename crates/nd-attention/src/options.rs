@@ -13,6 +13,8 @@ pub struct AttentionOptions {
     pub dropout: f64,
     /// Whether the next layer wants the scores, before mask and softmax.
     pub return_scores: bool,
+    /// Whether all heads have the same values: v is `[B, N_k, d_v]`, as in the temporal fusion transformer.
+    pub shared_values: bool,
 }
 
 impl AttentionOptions {
@@ -25,6 +27,7 @@ impl AttentionOptions {
             causal: false,
             dropout: 0.0,
             return_scores: false,
+            shared_values: false,
         }
     }
 
@@ -51,6 +54,15 @@ impl AttentionOptions {
     pub fn scale(self, scale: f64) -> Self {
         Self {
             scale: Some(scale),
+            ..self
+        }
+    }
+
+    /// The same with one head of values for all heads.
+    #[must_use]
+    pub fn shared_values(self) -> Self {
+        Self {
+            shared_values: true,
             ..self
         }
     }

@@ -2,7 +2,7 @@
 
 use nd_attention::flash::{
     Bias, BlockMask, Causal, FlashGradients, FlashPlan, HeadLayout, HeadsMut, HeadsRef, Mask,
-    Window,
+    WeightsOf, Window,
 };
 use nd_attention::{Dropout, reference};
 use nd_core::autograd::Accumulate;
@@ -17,6 +17,7 @@ struct Case {
     batch: usize,
     heads: usize,
     kv_heads: usize,
+    value_heads: usize,
     queries: usize,
     keys: usize,
     head_dim: usize,
@@ -33,6 +34,8 @@ enum Biased {
     No,
     /// One bias for all rows and heads.
     Shared,
+    /// One bias for all heads and queries of a row.
+    Keys,
     Own,
     Alibi,
 }
@@ -43,6 +46,7 @@ impl Case {
             batch: 2,
             heads: 2,
             kv_heads: 2,
+            value_heads: 2,
             queries,
             keys,
             head_dim,
@@ -89,6 +93,7 @@ impl Case {
             batch,
             heads,
             kv_heads,
+            value_heads,
             queries,
             keys,
             head_dim,
@@ -100,7 +105,7 @@ impl Case {
             self.layout(kv_heads, keys, head_dim),
         );
         let (vl, yl) = (
-            self.layout(kv_heads, keys, value_dim),
+            self.layout(value_heads, keys, value_dim),
             self.layout(heads, queries, value_dim),
         );
         let tensor = |seed: u64, layout: &HeadLayout| -> Vec<R> {
@@ -126,6 +131,10 @@ impl Case {
             Biased::Shared => Some(Bias::Dense {
                 data: &bias_data[..],
                 strides: shared,
+            }),
+            Biased::Keys => Some(Bias::Dense {
+                data: &bias_data[..],
+                strides: [keys, 0, 0, 1],
             }),
             Biased::Alibi => Some(Bias::Alibi { slopes: &slopes }),
         };
@@ -153,6 +162,14 @@ impl Case {
         let mut dq = vec![nan; q.len()];
         let mut dk = vec![R::ONE; k.len()];
         let mut dv = vec![nan; v.len()];
+        // What is shared is added to, the other is written over.
+        let (mut dbias, how) = match self.bias {
+            Biased::No => (Vec::new(), Accumulate::Write),
+            Biased::Own => (vec![nan; bias_data.len()], Accumulate::Write),
+            Biased::Shared => (vec![R::ONE; queries * keys], Accumulate::Add),
+            Biased::Keys => (vec![nan; batch * keys], Accumulate::Write),
+            Biased::Alibi => (vec![nan; heads], Accumulate::Write),
+        };
         plan.backward(
             qr,
             kr,
@@ -164,11 +181,12 @@ impl Case {
                 dq: Some((HeadsMut::new(&mut dq, ql), Accumulate::Write)),
                 dk: Some((HeadsMut::new(&mut dk, kl), Accumulate::Add)),
                 dv: Some((HeadsMut::new(&mut dv, vl), Accumulate::Write)),
+                dbias: (self.bias != Biased::No).then_some((&mut dbias[..], how)),
             },
         );
 
         // The specification has one layout and as many heads of keys as of queries; its residual is bias and mask.
-        let group = heads / kv_heads;
+        let (group, value_group) = (heads / kv_heads, heads / value_heads);
         let spread = |x: &[R], layout: &HeadLayout, share: usize| -> Vec<f64> {
             let mut out = Vec::new();
             for b in 0..batch {
@@ -193,6 +211,7 @@ impl Case {
                                 bias_data[((b * heads + h) * queries + i) * keys + j].to_f64()
                             }
                             Biased::Shared => bias_data[i * keys + j].to_f64(),
+                            Biased::Keys => bias_data[b * keys + j].to_f64(),
                             Biased::Alibi => {
                                 let distance = i as f64 + keys as f64 - queries as f64 - j as f64;
                                 -slopes[h].to_f64() * distance.abs()
@@ -228,7 +247,7 @@ impl Case {
         let (qs, ks, vs) = (
             spread(&q, &ql, 1),
             spread(&k, &kl, group),
-            spread(&v, &vl, group),
+            spread(&v, &vl, value_group),
         );
         let specification = reference::Attention {
             dims: [batch, heads, queries, keys, head_dim, value_dim],
@@ -260,7 +279,8 @@ impl Case {
             ("dk", &dk, &kl, &gradients.dk, 1.0),
             ("dv", &dv, &vl, &gradients.dv, 0.0),
         ] {
-            let channels = layout.channels;
+            let (channels, kv_heads) = (layout.channels, layout.heads);
+            let group = heads / kv_heads;
             let mut sums = Vec::new();
             let mut values = Vec::new();
             for b in 0..batch {
@@ -275,6 +295,48 @@ impl Case {
                 }
             }
             close(name, &values, &sums);
+        }
+        let mut expected_dbias = vec![0.0; dbias.len()];
+        if self.bias == Biased::Shared {
+            expected_dbias.fill(1.0);
+        }
+        for b in 0..batch {
+            for h in 0..heads {
+                for i in 0..queries {
+                    for j in 0..keys {
+                        let ds = gradients.dscores[((b * heads + h) * queries + i) * keys + j];
+                        let distance = i as f64 + keys as f64 - queries as f64 - j as f64;
+                        match self.bias {
+                            Biased::No => {}
+                            Biased::Own => {
+                                expected_dbias[((b * heads + h) * queries + i) * keys + j] += ds;
+                            }
+                            Biased::Shared => expected_dbias[i * keys + j] += ds,
+                            Biased::Keys => expected_dbias[b * keys + j] += ds,
+                            Biased::Alibi => expected_dbias[h] -= ds * distance.abs(),
+                        }
+                    }
+                }
+            }
+        }
+        let wide: Vec<f64> = dbias.iter().map(|x| x.to_f64()).collect();
+        close("dbias", &wide, &expected_dbias);
+        for (of, share) in [(WeightsOf::EachHead, 1), (WeightsOf::MeanOfHeads, heads)] {
+            let mut weights = vec![nan; batch * heads / share * queries * keys];
+            plan.weights(qr, kr, &lse, of, &mut weights);
+            let each = queries * keys;
+            let wanted: Vec<f64> = (0..weights.len())
+                .map(|at| {
+                    let first = at / each * share;
+                    let heads = first..first + share;
+                    let sum: f64 = heads
+                        .map(|h| expected.probabilities[h * each + at % each])
+                        .sum();
+                    sum / share as f64
+                })
+                .collect();
+            let wide: Vec<f64> = weights.iter().map(|x| x.to_f64()).collect();
+            close("weights", &wide, &wanted);
         }
         for b in 0..batch {
             for h in 0..heads {
@@ -390,12 +452,14 @@ fn masks_alone_and_together() {
 
 #[test]
 fn biases_with_and_without_masks() {
-    for bias in [Biased::Own, Biased::Shared, Biased::Alibi] {
+    for bias in [Biased::Own, Biased::Shared, Biased::Keys, Biased::Alibi] {
         for causal in [None, Some(Causal::LowerRight)] {
             let mut case = Case::new(37, 53, 8);
             case.bias = bias;
             case.mask.causal = causal;
             case.blocks = (32, 16);
+            case.check_all();
+            case.mask.blocks = Some(block_mask(37, 53));
             case.check_all();
         }
     }
@@ -405,9 +469,21 @@ fn biases_with_and_without_masks() {
 fn heads_of_queries_share_heads_of_keys() {
     for (heads, kv_heads) in [(4, 1), (4, 2), (6, 3)] {
         let mut case = Case::new(33, 40, 8);
-        (case.heads, case.kv_heads) = (heads, kv_heads);
+        (case.heads, case.kv_heads, case.value_heads) = (heads, kv_heads, kv_heads);
         case.mask.causal = Some(Causal::UpperLeft);
         case.token_major = heads == 4;
+        case.check_all();
+    }
+}
+
+#[test]
+fn heads_of_keys_share_heads_of_values() {
+    for (heads, kv_heads, value_heads) in [(4, 4, 1), (4, 4, 2), (4, 2, 1)] {
+        let mut case = Case::new(33, 40, 8);
+        (case.heads, case.kv_heads, case.value_heads) = (heads, kv_heads, value_heads);
+        case.value_dim = 5;
+        case.mask.causal = Some(Causal::UpperLeft);
+        case.token_major = kv_heads == 4;
         case.check_all();
     }
 }
@@ -429,7 +505,7 @@ fn dropout_is_the_same_in_both_passes() {
 #[test]
 fn one_head_over_several_tasks() {
     let mut case = Case::new(300, 300, 8);
-    (case.batch, case.heads, case.kv_heads) = (1, 1, 1);
+    (case.batch, case.heads, case.kv_heads, case.value_heads) = (1, 1, 1, 1);
     case.blocks = (32, 64);
     case.check_all();
     case.mask.causal = Some(Causal::UpperLeft);
@@ -545,6 +621,15 @@ fn the_same_bits_for_any_number_of_threads() {
         };
         let (mut y, mut lse) = (vec![0.0; q.len()], vec![0.0; 600]);
         let (mut dq, mut dk, mut dv) = (vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; k.len()]);
+        let bias: Vec<f32> = normals(3, 300 * 280);
+        let mut dbias = vec![0.0; bias.len()];
+        let plan = FlashPlan {
+            bias: Some(Bias::Dense {
+                data: &bias[..],
+                strides: [0, 0, 280, 1],
+            }),
+            ..plan
+        };
         team.install(|| {
             let (qr, kr) = (HeadsRef::new(&q, ql), HeadsRef::new(&k, kl));
             plan.forward(qr, kr, kr, HeadsMut::new(&mut y, ql), &mut lse);
@@ -560,13 +645,14 @@ fn the_same_bits_for_any_number_of_threads() {
                     dq: Some((HeadsMut::new(&mut dq, ql), Accumulate::Write)),
                     dk: Some((HeadsMut::new(&mut dk, kl), Accumulate::Write)),
                     dv: Some((HeadsMut::new(&mut dv, kl), Accumulate::Write)),
+                    dbias: Some((&mut dbias[..], Accumulate::Write)),
                 },
             );
         });
-        [y, lse, dq, dk, dv].map(|x| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>())
+        [y, lse, dq, dk, dv, dbias].map(|x| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>())
     };
     let one = run(1);
-    for threads in [2, 3, 8] {
+    for threads in [2, 3, 8, 16] {
         assert!(run(threads) == one, "{threads} threads");
     }
 }

@@ -291,3 +291,103 @@ fn both_kinds_agree_on_long_sequences() {
         }
     }
 }
+
+#[test]
+fn gradients_of_residual_scores_through_flash_attention() {
+    for causal in [false, true] {
+        // Wide enough for scores in `[B, H, N_q, N_k]`, which a bias may be.
+        let keys = if causal { 96 } else { 512 };
+        let shape = shape(1, 1, (2, keys), (9, 2));
+        if shape.score_layout() != nd_attention::ScoreLayout::Plain {
+            continue;
+        }
+        let mut options = AttentionOptions::new(1);
+        options.causal = causal;
+        let [q, k, v] = [1, 2, 3].map(|seed| {
+            let (tokens, channels) = [(2, 9), (keys, 9), (keys, 2)][seed as usize - 1];
+            normals::<f64>(seed, tokens * channels)
+        });
+        let scores = GradInput::normal(4, &shape.scores_shape());
+        gradcheck(
+            "flash attention of residual scores",
+            &[scores],
+            |tape, vars| {
+                let q = tape.input([1, 2, 9], &q);
+                let k = tape.input([1, keys, 9], &k);
+                let v = tape.input([1, keys, 2], &v);
+                q.attention(k, v, &options, Some(vars[0])).0
+            },
+        );
+    }
+}
+
+/// Output and all gradients of two layers with residual scores, the second without scores of its own.
+fn residual_layers(kind: AttentionKind, shared: bool) -> Vec<Vec<f32>> {
+    let (n, heads, dim) = (520, 2, 32);
+    let mut tape = Tape::<f32>::default();
+    let mut context = context(false);
+    context.options.attention = kind;
+    tape.begin(context);
+    let (root, inputs, y, dy) = {
+        let value_channels = if shared { dim } else { heads * dim };
+        let [q, k, v] =
+            [(1, heads * dim), (2, heads * dim), (3, value_channels)].map(|(seed, channels)| {
+                let values = tape.pool().take_copy(&normals::<f32>(seed, n * channels));
+                tape.variable([1, n, channels], values)
+            });
+        let mut options = AttentionOptions::new(heads);
+        options.shared_values = shared;
+        let (x, scores) = q.attention(k, v, &options.with_scores(), None);
+        let (y, none) = x.attention(k, v, &options, scores);
+        assert!(none.is_none());
+        let dy = tape.pool().take_copy(&normals::<f32>(9, y.shape().numel()));
+        (y.id(), [q.id(), k.id(), v.id()], y.value().to_vec(), dy)
+    };
+    tape.backward(root, dy, None);
+    let mut found = vec![y];
+    found.extend(inputs.map(|id| tape.gradient(id).expect("a gradient").to_vec()));
+    found
+}
+
+#[test]
+fn both_kinds_agree_on_residual_scores_and_shared_values() {
+    for shared in [false, true] {
+        let flash = residual_layers(AttentionKind::Flash, shared);
+        let standard = residual_layers(AttentionKind::Standard, shared);
+        assert!(flash[0] != standard[0], "one kind ran twice");
+        for (what, (a, b)) in ["y", "dq", "dk", "dv"]
+            .iter()
+            .zip(flash.iter().zip(&standard))
+        {
+            let size = b.iter().fold(1.0_f32, |size, x| size.max(x.abs()));
+            for (&a, &b) in a.iter().zip(b) {
+                assert!((a - b).abs() <= 3e-5 * size, "{what}: {a} and {b}");
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_of_shared_values() {
+    for causal in [false, true] {
+        let inputs = [
+            GradInput::normal(1, &[2, 3, 4]),
+            GradInput::normal(2, &[2, 5, 4]),
+            GradInput::normal(3, &[2, 5, 3]),
+        ];
+        let mut options = AttentionOptions::new(2).shared_values();
+        options.causal = causal;
+        gradcheck("attention with shared values", &inputs, |_, vars| {
+            vars[0].attention(vars[1], vars[2], &options, None).0
+        });
+    }
+    let long = [
+        GradInput::normal(1, &[1, 2, 2]),
+        GradInput::normal(2, &[1, 100, 2]),
+        GradInput::normal(3, &[1, 100, 1]),
+    ];
+    let options = AttentionOptions::new(2).shared_values().causal();
+    gradcheck("flash attention with shared values", &long, |_, vars| {
+        vars[0].attention(vars[1], vars[2], &options, None).0
+    });
+}

@@ -1,13 +1,17 @@
 //! Flash attention on arrays.
 
 use nd_core::autograd::Accumulate;
-use nd_core::{MemoryPool, SimdLevel};
+use nd_core::{Element, MemoryPool, SimdLevel};
 use nd_simd::SimdReal;
-use ndarray::{Array, ArrayRef, CowArray, Dimension, Ix2, Ix3, Ix4};
+use ndarray::{Array, ArrayRef, Dimension};
 
+use super::arrays::{AttentionDimension, heads, layout, readable};
+use super::element::{AttentionElement, Blocks, Full};
 use super::memory::total;
-use super::plan::Dims;
-use super::{Bias, Causal, FlashGradients, FlashPlan, HeadLayout, HeadsMut, HeadsRef, Mask};
+use super::plan::{Dims, LANE_GRAIN};
+use super::{
+    Bias, Causal, FlashGradients, FlashPlan, HeadLayout, HeadsMut, HeadsRef, Mask, WeightsOf,
+};
 use crate::shape::AttentionShape;
 use crate::{Dropout, StandardAttention};
 
@@ -73,84 +77,11 @@ pub struct FlashAttention {
 
 /// What [`FlashAttention::forward_saving`] returns, for the backward pass.
 #[derive(Clone, Debug)]
-pub struct FlashForward<R: SimdReal, D: Dimension> {
+pub struct FlashForward<E: AttentionElement, D: Dimension> {
     /// The attention's output.
-    pub output: Array<R, D>,
+    pub output: Array<E, D>,
     /// The logarithm of each softmax's sum, `[B, H, N_q]`; `-inf` where a query sees nothing.
-    pub lse: Vec<R>,
-}
-
-/// Arrays that attention takes: two, three or four dimensions.
-pub trait AttentionDimension: Dimension {
-    /// Batch, heads, tokens and channels of a shape, and the strides of the first three.
-    fn parts(shape: &[usize], strides: &[isize]) -> ([usize; 4], [isize; 3]);
-}
-
-impl AttentionDimension for Ix2 {
-    fn parts(shape: &[usize], strides: &[isize]) -> ([usize; 4], [isize; 3]) {
-        ([1, 1, shape[0], shape[1]], [0, 0, strides[0]])
-    }
-}
-
-impl AttentionDimension for Ix3 {
-    fn parts(shape: &[usize], strides: &[isize]) -> ([usize; 4], [isize; 3]) {
-        (
-            [shape[0], 1, shape[1], shape[2]],
-            [strides[0], 0, strides[1]],
-        )
-    }
-}
-
-impl AttentionDimension for Ix4 {
-    fn parts(shape: &[usize], strides: &[isize]) -> ([usize; 4], [isize; 3]) {
-        (
-            [shape[0], shape[1], shape[2], shape[3]],
-            [strides[0], strides[1], strides[2]],
-        )
-    }
-}
-
-/// An array whose channels are side by side and whose strides are not negative: itself, or a copy.
-fn readable<R: SimdReal, D: AttentionDimension>(x: &ArrayRef<R, D>) -> CowArray<'_, R, D> {
-    let strides = x.strides();
-    let beside = x.shape()[strides.len() - 1] <= 1 || strides[strides.len() - 1] == 1;
-    if beside && strides.iter().all(|&stride| stride >= 0) {
-        x.view().into()
-    } else {
-        x.as_standard_layout().into_owned().into()
-    }
-}
-
-fn layout<R, D: AttentionDimension>(x: &ArrayRef<R, D>) -> HeadLayout {
-    let ([batch, heads, tokens, channels], strides) = D::parts(x.shape(), x.strides());
-    HeadLayout {
-        batch,
-        heads,
-        tokens,
-        channels,
-        strides: strides.map(isize::unsigned_abs),
-    }
-}
-
-/// The elements of an array that [`readable`] returned, from the first one on.
-fn heads<'a, R: SimdReal, D: AttentionDimension>(x: &'a CowArray<'_, R, D>) -> HeadsRef<'a, R> {
-    let layout = layout(x);
-    let span = if x.is_empty() {
-        0
-    } else {
-        let last: usize = x
-            .shape()
-            .iter()
-            .zip(x.strides())
-            .map(|(&len, &stride)| (len - 1) * stride.unsigned_abs())
-            .sum();
-        last + 1
-    };
-    // SAFETY: strides are not negative, so the array's elements are inside the `span` places from its first one on, which all
-    // belong to its one allocation; it is borrowed for as long as the slice. Elements between may belong to other views, which read
-    // them too.
-    let data = unsafe { std::slice::from_raw_parts(x.as_ptr(), span) };
-    HeadsRef::new(data, layout)
+    pub lse: Vec<E::Sum>,
 }
 
 impl FlashAttention {
@@ -260,12 +191,12 @@ impl FlashAttention {
     /// The shapes do not fit each other, there are no keys or no channels, or the scale is not finite.
     #[must_use]
     #[track_caller]
-    pub fn forward<R: SimdReal, D: AttentionDimension>(
+    pub fn forward<E: AttentionElement, D: AttentionDimension>(
         &self,
-        q: &ArrayRef<R, D>,
-        k: &ArrayRef<R, D>,
-        v: &ArrayRef<R, D>,
-    ) -> Array<R, D> {
+        q: &ArrayRef<E, D>,
+        k: &ArrayRef<E, D>,
+        v: &ArrayRef<E, D>,
+    ) -> Array<E, D> {
         self.forward_saving(q, k, v).output
     }
 
@@ -275,24 +206,24 @@ impl FlashAttention {
     /// As [`FlashAttention::forward`].
     #[must_use]
     #[track_caller]
-    pub fn forward_saving<R: SimdReal, D: AttentionDimension>(
+    pub fn forward_saving<E: AttentionElement, D: AttentionDimension>(
         &self,
-        q: &ArrayRef<R, D>,
-        k: &ArrayRef<R, D>,
-        v: &ArrayRef<R, D>,
-    ) -> FlashForward<R, D> {
+        q: &ArrayRef<E, D>,
+        k: &ArrayRef<E, D>,
+        v: &ArrayRef<E, D>,
+    ) -> FlashForward<E, D> {
         let (q, k, v) = (readable(q), readable(k), readable(v));
         let mut shape = q.raw_dim();
         shape[D::NDIM.unwrap_or(2) - 1] = v.shape()[v.ndim() - 1];
-        let mut output = Array::from_elem(shape, R::ZERO);
+        let mut output = Array::from_elem(shape, E::ZERO);
         let y_layout = layout(&output);
-        let mut lse = vec![R::ZERO; y_layout.count()];
+        let mut lse = vec![E::Sum::ZERO; y_layout.count()];
         let slots = output.as_slice_mut().unwrap_or_default();
         let to = HeadsMut::new(slots, y_layout);
         // No closure: it would hide the caller's line from a panic.
         let slopes = self.slopes();
         self.plan(&slopes)
-            .forward(heads(&q), heads(&k), heads(&v), to, &mut lse);
+            .forward_of::<E::Kind>(heads(&q), heads(&k), heads(&v), to, &mut lse);
         FlashForward { output, lse }
     }
 
@@ -302,17 +233,17 @@ impl FlashAttention {
     /// As [`FlashAttention::forward`]; or `saved` or `dy` are of another shape.
     #[must_use]
     #[track_caller]
-    pub fn backward<R: SimdReal, D: AttentionDimension>(
+    pub fn backward<E: AttentionElement, D: AttentionDimension>(
         &self,
-        q: &ArrayRef<R, D>,
-        k: &ArrayRef<R, D>,
-        v: &ArrayRef<R, D>,
-        saved: &FlashForward<R, D>,
-        dy: &ArrayRef<R, D>,
-    ) -> [Array<R, D>; 3] {
+        q: &ArrayRef<E, D>,
+        k: &ArrayRef<E, D>,
+        v: &ArrayRef<E, D>,
+        saved: &FlashForward<E, D>,
+        dy: &ArrayRef<E, D>,
+    ) -> [Array<E, D>; 3] {
         let (q, k, v, dy) = (readable(q), readable(k), readable(v), readable(dy));
         let y = readable(&saved.output);
-        let mut grads = [&q, &k, &v].map(|x| Array::from_elem(x.raw_dim(), R::ZERO));
+        let mut grads = [&q, &k, &v].map(|x| Array::from_elem(x.raw_dim(), E::ZERO));
         let [dq, dk, dv] = &mut grads;
         let layouts = [layout(dq), layout(dk), layout(dv)];
         let write = |slots, layout| Some((HeadsMut::new(slots, layout), Accumulate::Write));
@@ -320,9 +251,10 @@ impl FlashAttention {
             dq: write(dq.as_slice_mut().unwrap_or_default(), layouts[0]),
             dk: write(dk.as_slice_mut().unwrap_or_default(), layouts[1]),
             dv: write(dv.as_slice_mut().unwrap_or_default(), layouts[2]),
+            dbias: None,
         };
         let slopes = self.slopes();
-        self.plan(&slopes).backward(
+        self.plan(&slopes).backward_of::<E::Kind>(
             heads(&q),
             heads(&k),
             heads(&v),
@@ -334,6 +266,41 @@ impl FlashAttention {
         grads
     }
 
+    /// The attention weights `softmax(scale q k^T)`, `[.., N_q, N_k]`, for those who want to look at them; zeros where the mask
+    /// hides, and before dropout.
+    ///
+    /// This is the only method whose result has a number for each pair of a query and a key; it holds no second copy of it.
+    ///
+    /// # Panics
+    /// As [`FlashAttention::forward`].
+    #[must_use]
+    #[track_caller]
+    pub fn weights<E: AttentionElement, D: AttentionDimension>(
+        &self,
+        q: &ArrayRef<E, D>,
+        k: &ArrayRef<E, D>,
+    ) -> Array<E::Sum, D> {
+        let (q, k) = (readable(q), readable(k));
+        let mut shape = q.raw_dim();
+        shape[q.ndim() - 1] = k.shape()[k.ndim() - 2];
+        let mut weights = Array::from_elem(shape, E::Sum::ZERO);
+        // The logarithms of the sums are those of values without channels.
+        let none = |layout: HeadLayout| HeadLayout {
+            channels: 0,
+            ..layout
+        };
+        let (q_layout, k_layout) = (layout(&q), layout(&k));
+        let mut lse = vec![E::Sum::ZERO; q_layout.count()];
+        let slopes = self.slopes();
+        let plan = self.plan(&slopes);
+        let values = HeadsRef::new(&[], none(k_layout));
+        let output = HeadsMut::new(&mut [], none(q_layout));
+        plan.forward_of::<E::Kind>(heads(&q), heads(&k), values, output, &mut lse);
+        let to = weights.as_slice_mut().unwrap_or_default();
+        plan.weights_of::<E::Kind>(heads(&q), heads(&k), &lse, WeightsOf::EachHead, to);
+        weights
+    }
+
     /// How many times less working memory the forward pass of one head on one thread takes than [`StandardAttention`]'s, in f32, for
     /// `seq_len` queries and keys; the output and the logarithms of sums, which both kinds return, are not counted.
     #[must_use]
@@ -341,14 +308,20 @@ impl FlashAttention {
         let dims = Dims {
             batch: 1,
             heads: 1,
-            kv_heads: 1,
+            key_heads: 1,
+            value_heads: 1,
             queries: seq_len,
             keys: seq_len,
             head_dim: self.head_dim,
             value_dim: self.head_dim,
         };
-        let lengths = self.plan::<f32>(&[]).forward_memory(&dims);
-        let flash = MemoryPool::bytes_for::<f32>(total(&lengths));
+        let plan = self.plan::<f32>(&[]);
+        let width = plan
+            .blocks(&dims)
+            .0
+            .min(seq_len.next_multiple_of(LANE_GRAIN));
+        let flash = MemoryPool::bytes_for::<f32>(total(&plan.forward_memory(&dims)))
+            + MemoryPool::bytes_for::<f32>(Full::<f32>::packed_len(self.head_dim, width));
         let shape = AttentionShape {
             batch: 1,
             heads: 1,

@@ -1,39 +1,42 @@
 //! The forward pass of a block of queries.
 
 use nd_core::SimdLevel;
-use nd_simd::matmul::{MatMut, MatRef, multiply};
+use nd_core::autograd::Accumulate;
+use nd_core::{Element, Real};
+use nd_simd::matmul::{MatMut, MatRef};
 use nd_simd::permute::transpose_block;
 use nd_simd::{Isa, Kernel, SimdReal, dispatch};
 
+use super::element::Blocks;
 use super::mask::Visibility;
 use super::memory::{pieces, total};
-use super::plan::{Dims, FlashPlan};
+use super::plan::{Dims, FlashPlan, LANE_GRAIN};
 use super::tile::{Running, online_softmax, scale_rows};
-use super::views::{HeadsMut, HeadsRef};
+use super::views::{HeadLayout, HeadsMut, HeadsRef};
 
 /// The arguments of a forward pass.
-pub(super) struct Forward<'a, R> {
-    plan: FlashPlan<'a, R>,
+pub(super) struct Forward<'a, E: Blocks> {
+    plan: FlashPlan<'a, E::Sum>,
     dims: Dims,
     visibility: Visibility<'a>,
-    q: HeadsRef<'a, R>,
-    k: HeadsRef<'a, R>,
-    v: HeadsRef<'a, R>,
-    output: HeadsMut<'a, R>,
+    q: HeadsRef<'a, E::Element>,
+    k: HeadsRef<'a, E::Element>,
+    v: HeadsRef<'a, E::Element>,
+    output: HeadsMut<'a, E::Element>,
     /// `[B, H, N_q]`, a token of one channel for each query.
-    lse: HeadsMut<'a, R>,
+    lse: HeadsMut<'a, E::Sum>,
 }
 
-impl<'a, R: SimdReal> Forward<'a, R> {
+impl<'a, E: Blocks> Forward<'a, E> {
     pub(super) fn new(
-        plan: FlashPlan<'a, R>,
+        plan: FlashPlan<'a, E::Sum>,
         dims: Dims,
         visibility: Visibility<'a>,
-        [q, k, v]: [HeadsRef<'a, R>; 3],
-        output: HeadsMut<'a, R>,
-        lse: &'a mut [R],
+        [q, k, v]: [HeadsRef<'a, E::Element>; 3],
+        output: HeadsMut<'a, E::Element>,
+        lse: &'a mut [E::Sum],
     ) -> Self {
-        let layout = super::views::HeadLayout::head_major(dims.batch, dims.heads, dims.queries, 1);
+        let layout = HeadLayout::head_major(dims.batch, dims.heads, dims.queries, 1);
         Self {
             plan,
             dims,
@@ -48,7 +51,7 @@ impl<'a, R: SimdReal> Forward<'a, R> {
 }
 
 /// All blocks of queries of all heads.
-pub(super) fn run<R: SimdReal>(arguments: &Forward<'_, R>) {
+pub(super) fn run<E: Blocks>(arguments: &Forward<'_, E>) {
     let dims = &arguments.dims;
     let (block_q, _) = arguments.plan.blocks(dims);
     let blocks = dims.queries.div_ceil(block_q);
@@ -81,8 +84,8 @@ pub(super) fn for_each(parallel: bool, start: usize, end: usize, work: &(impl Fn
     }
 }
 
-fn query_block<R: SimdReal>(
-    arguments: &Forward<'_, R>,
+fn query_block<E: Blocks>(
+    arguments: &Forward<'_, E>,
     (b, h): (usize, usize),
     first: usize,
     count: usize,
@@ -98,22 +101,24 @@ fn query_block<R: SimdReal>(
         lse,
     } = arguments;
     let level = plan.level;
+    let (zero, one) = (E::Sum::ZERO, E::Sum::ONE);
     let (_, block_k) = plan.blocks(dims);
     let (d, dv) = (dims.head_dim, dims.value_dim);
-    let kv = h / dims.group();
-    let width = count.next_multiple_of(super::plan::LANE_GRAIN);
-    let lowest = R::from_f64(f64::NEG_INFINITY);
+    let (key_head, value_head) = (dims.key_head(h), dims.value_head(h));
+    let width = count.next_multiple_of(LANE_GRAIN);
+    let lowest = E::Sum::from_f64(f64::NEG_INFINITY);
     let lengths = plan.forward_memory(dims);
-    let mut memory = plan.pool.take::<R>(total(&lengths));
-    let [queries, tile, out, stats, factors] = pieces(&mut memory, lengths);
-    let queries = &mut queries[..d * width];
+    let mut memory = plan.pool.take::<E::Sum>(total(&lengths));
+    let [tile, out, stats, factors] = pieces(&mut memory, lengths);
+    let mut queries = plan.pool.take::<E::Packed>(E::packed_len(d, width));
     let out = &mut out[..count * dv];
-    turn(level, q, (b, h), first, count, plan.scale, queries, width);
+    let tokens = q.block(b, h, first, count);
+    E::pack(level, tokens, plan.scale, &mut queries, width);
     let (largest, rest) = stats.split_at_mut(width);
     let (sum, rest) = rest.split_at_mut(width);
     let factor = &mut rest[..width];
     largest.fill(lowest);
-    sum.fill(R::ZERO);
+    sum.fill(zero);
     let mut empty = true;
     let (start, end) = visibility.keys_of(b, first, count);
     let mut key = start;
@@ -124,14 +129,8 @@ fn query_block<R: SimdReal>(
             continue;
         }
         let tile = &mut tile[..keys.1 * width];
-        multiply(
-            level,
-            R::ONE,
-            k.block(b, kv, keys.0, keys.1),
-            MatRef::row_major(queries, d, width),
-            R::ZERO,
-            MatMut::row_major(tile, keys.1, width),
-        );
+        let block = k.block(b, key_head, keys.0, keys.1);
+        E::scores(level, plan.scale, block, &queries, width, tile);
         plan.prepare(dims, visibility, (b, h), (first, count), keys, tile, width);
         let running = Running {
             largest: &mut *largest,
@@ -148,12 +147,12 @@ fn query_block<R: SimdReal>(
                 *x *= factor;
             }
         }
-        multiply(
+        E::weigh(
             level,
-            R::ONE,
+            one,
             MatRef::strided(tile, count, keys.1, 1, width),
-            v.block(b, kv, keys.0, keys.1),
-            if empty { R::ZERO } else { R::ONE },
+            v.block(b, value_head, keys.0, keys.1),
+            if empty { zero } else { one },
             MatMut::row_major(out, count, dv),
         );
         empty = false;
@@ -166,27 +165,22 @@ fn query_block<R: SimdReal>(
                 &mut lse.row(b, h, first + i)[0],
             )
         };
-        if empty || sum[i] == R::ZERO {
+        if empty || sum[i] == zero {
             // Nothing is visible, or only minus infinities.
-            row.fill(R::ZERO);
+            row.fill(E::Element::ZERO);
             *log = lowest;
             continue;
         }
-        let share = R::ONE / sum[i];
-        for (y, &x) in row.iter_mut().zip(&out[i * dv..(i + 1) * dv]) {
-            *y = x * share;
-        }
-        *log = largest[i] + R::from_f64(sum[i].to_f64().ln());
+        let from = &out[i * dv..(i + 1) * dv];
+        E::deliver(one / sum[i], from, Accumulate::Write, row);
+        *log = largest[i] + E::Sum::from_f64(sum[i].to_f64().ln());
     }
 }
 
-/// `target [channels, width] = scale tokens^T`, zeros beyond `count` tokens.
+/// `target [channels, width] = scale tokens^T`, zeros beyond the tokens.
 pub(super) fn turn<R: SimdReal>(
     level: SimdLevel,
-    tokens: &HeadsRef<'_, R>,
-    (b, h): (usize, usize),
-    first: usize,
-    count: usize,
+    tokens: MatRef<'_, R>,
     scale: R,
     target: &mut [R],
     width: usize,
@@ -194,7 +188,7 @@ pub(super) fn turn<R: SimdReal>(
     dispatch(
         level,
         Turn {
-            tokens: tokens.block(b, h, first, count),
+            tokens,
             scale,
             target,
             width,

@@ -16,6 +16,13 @@ pub struct Mask {
     pub blocks: Option<BlockMask>,
 }
 
+impl Mask {
+    /// Whether some blocks of scores may be left out, so that smaller blocks do less for nothing.
+    pub(super) fn leaves_out_blocks(&self) -> bool {
+        self.causal.is_some() || self.window.is_some() || self.blocks.is_some()
+    }
+}
+
 /// Where the causal diagonal starts when there are more or fewer keys than queries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Causal {

@@ -17,8 +17,11 @@
 //!
 //! Known weakness: very short sequences are nothing but edges; standard attention serves those.
 
+mod arrays;
 mod attention;
 mod backward;
+mod bias;
+mod element;
 mod forward;
 mod mask;
 mod memory;
@@ -26,8 +29,13 @@ pub(crate) mod op;
 mod plan;
 mod tile;
 mod views;
+mod weights;
 
-pub use attention::{AttentionDimension, FlashAttention, FlashAttentionConfig, FlashForward};
+pub use arrays::AttentionDimension;
+pub use attention::{FlashAttention, FlashAttentionConfig, FlashForward};
+pub use bias::Bias;
+pub use element::AttentionElement;
 pub use mask::{BlockMask, Causal, Mask, Window};
-pub use plan::{Bias, FlashGradients, FlashPlan};
+pub use plan::{FlashGradients, FlashPlan};
 pub use views::{HeadLayout, HeadsMut, HeadsRef};
+pub use weights::WeightsOf;

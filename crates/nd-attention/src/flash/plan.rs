@@ -3,10 +3,12 @@
 use std::any::Any;
 
 use nd_core::autograd::Accumulate;
-use nd_core::{MemoryPool, SimdLevel};
+use nd_core::{Element, MemoryPool, SimdLevel};
 use nd_simd::SimdReal;
 
 use super::backward::Backward;
+use super::bias::{Bias, BiasMut};
+use super::element::{AttentionElement, Bf16, Blocks, F16, Full};
 use super::forward::Forward;
 use super::mask::{Mask, Visibility};
 use super::views::{HeadsMut, HeadsRef};
@@ -15,44 +17,48 @@ use crate::Dropout;
 /// Queries are padded to a multiple of this: the lanes of the widest vector of f32.
 pub(super) const LANE_GRAIN: usize = 16;
 
-/// Queries of a block, if nobody chooses: four vectors of 512 bits, the width of a block of the product.
-const BLOCK_Q: usize = 64;
+/// Queries of a block, if nobody chooses and every query sees every key: a block of keys and values that was fetched from the second
+/// cache level serves so many. Measured with 1024 keys on an Intel Xeon with AVX-512: 3 % less time than 64.
+const BLOCK_Q: usize = 128;
+
+/// The same where a mask leaves parts of blocks out, which are the smaller the smaller blocks are: four vectors of 512 bits, the width
+/// of a block of the product.
+const BLOCK_Q_MASKED: usize = 64;
 
 /// Keys of a block, if nobody chooses: 64 x 128 scores of f32 stay in the first cache level.
 const BLOCK_K: usize = 128;
 
-/// Something added to the scores before the softmax.
-#[derive(Clone, Copy, Debug)]
-pub enum Bias<'a, R> {
-    /// `bias[b, h, i, j]` with any strides; a stride of zero shares the bias between rows or heads.
-    Dense {
-        /// The numbers.
-        data: &'a [R],
-        /// Elements from row to row, head to head, query to query, key to key.
-        strides: [usize; 4],
-    },
-    /// `-slope[h] |i + N_k - N_q - j|` (Press, Smith and Lewis, "Train short, test long", 2022; the last query is beside the last
-    /// key).
-    Alibi {
-        /// One slope for each head.
-        slopes: &'a [R],
-    },
+/// Gradients of a flash attention; a gradient that is not wanted is `None`.
+#[derive(Debug)]
+pub struct FlashGradients<'a, E, S = E> {
+    /// Of the queries, `[B, H, N_q, d]`.
+    pub dq: Option<(HeadsMut<'a, E>, Accumulate)>,
+    /// Of the keys, `[B, H_k, N_k, d]`.
+    pub dk: Option<(HeadsMut<'a, E>, Accumulate)>,
+    /// Of the values, `[B, H_v, N_k, d_v]`.
+    pub dv: Option<(HeadsMut<'a, E>, Accumulate)>,
+    /// Of the bias, laid out like it: with its strides if it is dense, one for each head's slope otherwise. What rows, heads,
+    /// queries or keys share by a stride of zero is the sum over them.
+    pub dbias: Option<(&'a mut [S], Accumulate)>,
 }
 
-/// Gradients of a flash attention, each `[B, H, N, channels]`; a gradient that is not wanted is `None`.
-#[derive(Debug)]
-pub struct FlashGradients<'a, R> {
-    /// Of the queries.
-    pub dq: Option<(HeadsMut<'a, R>, Accumulate)>,
-    /// Of the keys.
-    pub dk: Option<(HeadsMut<'a, R>, Accumulate)>,
-    /// Of the values.
-    pub dv: Option<(HeadsMut<'a, R>, Accumulate)>,
+impl<E, S> Default for FlashGradients<'_, E, S> {
+    /// No gradient is wanted.
+    fn default() -> Self {
+        Self {
+            dq: None,
+            dk: None,
+            dv: None,
+            dbias: None,
+        }
+    }
 }
 
 /// A flash attention whose choices are made; its methods are the kernels.
 ///
-/// `H_kv` heads of keys and values serve `H` heads of queries, `H / H_kv` each (grouped-query attention).
+/// `H_k` heads of keys serve `H` heads of queries, `H / H_k` each (grouped-query attention); `H_v` heads of values serve
+/// `H_k` heads of keys, `H_k / H_v` each (one head of values for all is what the temporal fusion transformer has). Queries, keys, values,
+/// output and their gradients are `R`, or, where `R` is f32, bf16 or f16 with sums in f32.
 #[derive(Clone, Copy, Debug)]
 pub struct FlashPlan<'a, R> {
     /// The factor of the scores.
@@ -80,7 +86,8 @@ pub struct FlashPlan<'a, R> {
 pub(super) struct Dims {
     pub(super) batch: usize,
     pub(super) heads: usize,
-    pub(super) kv_heads: usize,
+    pub(super) key_heads: usize,
+    pub(super) value_heads: usize,
     pub(super) queries: usize,
     pub(super) keys: usize,
     pub(super) head_dim: usize,
@@ -88,45 +95,82 @@ pub(super) struct Dims {
 }
 
 impl Dims {
-    /// Query heads that share a head of keys.
-    pub(super) fn group(&self) -> usize {
-        self.heads / self.kv_heads
+    /// Query heads that share a head of values.
+    pub(super) fn value_group(&self) -> usize {
+        self.heads / self.value_heads
+    }
+
+    /// Heads of keys that share a head of values.
+    pub(super) fn kv_group(&self) -> usize {
+        self.key_heads / self.value_heads
+    }
+
+    /// The head of keys of a head of queries.
+    pub(super) fn key_head(&self, h: usize) -> usize {
+        h / (self.heads / self.key_heads)
+    }
+
+    /// The head of values of a head of queries.
+    pub(super) fn value_head(&self, h: usize) -> usize {
+        h / self.value_group()
+    }
+
+    /// `[B, H, N_q, N_k]`
+    pub(super) fn scores(&self) -> [usize; 4] {
+        [self.batch, self.heads, self.queries, self.keys]
     }
 }
 
-/// Calls one of two instances of a function that are compiled in this crate.
+/// Calls one of the four instances of a function that are compiled in this crate: functions without parameters, which callers in
+/// other crates do not compile again.
 macro_rules! compiled_here {
     ($function:path, $Arguments:ident, $arguments:expr) => {{
-        fn on_f32(arguments: &$Arguments<'_, f32>) {
+        fn on_f32(arguments: &$Arguments<'_, Full<f32>>) {
             $function(arguments);
         }
-        fn on_f64(arguments: &$Arguments<'_, f64>) {
+        fn on_f64(arguments: &$Arguments<'_, Full<f64>>) {
             $function(arguments);
         }
-        let on_f32: &dyn Any = &(on_f32 as for<'x, 'y> fn(&'x $Arguments<'y, f32>));
-        let on_f64: &dyn Any = &(on_f64 as for<'x, 'y> fn(&'x $Arguments<'y, f64>));
+        fn on_bf16(arguments: &$Arguments<'_, Bf16>) {
+            $function(arguments);
+        }
+        fn on_f16(arguments: &$Arguments<'_, F16>) {
+            $function(arguments);
+        }
+        let on_f32: &dyn Any = &(on_f32 as for<'x, 'y> fn(&'x $Arguments<'y, Full<f32>>));
+        let on_f64: &dyn Any = &(on_f64 as for<'x, 'y> fn(&'x $Arguments<'y, Full<f64>>));
+        let on_bf16: &dyn Any = &(on_bf16 as for<'x, 'y> fn(&'x $Arguments<'y, Bf16>));
+        let on_f16: &dyn Any = &(on_f16 as for<'x, 'y> fn(&'x $Arguments<'y, F16>));
         let run = on_f32
-            .downcast_ref::<for<'x, 'y> fn(&'x $Arguments<'y, R>)>()
-            .or_else(|| on_f64.downcast_ref());
+            .downcast_ref::<for<'x, 'y> fn(&'x $Arguments<'y, E>)>()
+            .or_else(|| on_f64.downcast_ref())
+            .or_else(|| on_bf16.downcast_ref())
+            .or_else(|| on_f16.downcast_ref());
         match run {
             Some(run) => run($arguments),
-            None => unreachable!("kernels exist for f32 and f64"),
+            None => unreachable!("kernels exist for f32, f64, bf16 and f16"),
         }
     }};
 }
+pub(super) use compiled_here;
 
 impl<R: SimdReal> FlashPlan<'_, R> {
+    /// The dimensions of queries and keys, and of values if there are any.
     #[track_caller]
-    fn dims(&self, q: &HeadsRef<'_, R>, k: &HeadsRef<'_, R>, v: &HeadsRef<'_, R>) -> Dims {
+    pub(super) fn dims<E: Element>(
+        &self,
+        q: &HeadsRef<'_, E>,
+        k: &HeadsRef<'_, E>,
+        v: &HeadsRef<'_, E>,
+    ) -> Dims {
         let (ql, kl, vl) = (q.layout(), k.layout(), v.layout());
         assert!(
             kl.batch == ql.batch
                 && vl.batch == ql.batch
-                && vl.heads == kl.heads
                 && vl.tokens == kl.tokens
                 && kl.channels == ql.channels,
-            "attention of q {:?}, k {:?}, v {:?}: expected q [B, H, N_q, d], k [B, H_kv, N_k, d], \
-             v [B, H_kv, N_k, d_v]",
+            "attention of q {:?}, k {:?}, v {:?}: expected q [B, H, N_q, d], k [B, H_k, N_k, d], \
+             v [B, H_v, N_k, d_v]",
             ql.shape(),
             kl.shape(),
             vl.shape()
@@ -136,6 +180,12 @@ impl<R: SimdReal> FlashPlan<'_, R> {
             "{} heads of queries cannot share {} heads of keys evenly",
             ql.heads,
             kl.heads
+        );
+        assert!(
+            vl.heads > 0 && kl.heads.is_multiple_of(vl.heads),
+            "{} heads of keys cannot share {} heads of values evenly",
+            kl.heads,
+            vl.heads
         );
         assert!(ql.channels > 0, "attention with d = 0 has no scores");
         assert!(
@@ -150,43 +200,26 @@ impl<R: SimdReal> FlashPlan<'_, R> {
         let dims = Dims {
             batch: ql.batch,
             heads: ql.heads,
-            kv_heads: kl.heads,
+            key_heads: kl.heads,
+            value_heads: vl.heads,
             queries: ql.tokens,
             keys: kl.tokens,
             head_dim: ql.channels,
             value_dim: vl.channels,
         };
-        match self.bias {
-            Some(Bias::Dense { data, strides }) => {
-                let extents = [dims.batch, dims.heads, dims.queries, dims.keys];
-                let last: usize = extents
-                    .iter()
-                    .zip(strides)
-                    .map(|(&extent, stride)| extent.saturating_sub(1) * stride)
-                    .sum();
-                assert!(
-                    extents.contains(&0) || last < data.len(),
-                    "a bias of {extents:?} with strides {strides:?} needs {} elements, its slice has {}",
-                    last + 1,
-                    data.len()
-                );
-            }
-            Some(Bias::Alibi { slopes }) => assert_eq!(
-                slopes.len(),
-                dims.heads,
-                "slopes of the bias: one for each head"
-            ),
-            None => {}
+        if let Some(bias) = &self.bias {
+            bias.check(&dims);
         }
         dims
     }
 
     /// Queries and keys of a block.
     pub(super) fn blocks(&self, dims: &Dims) -> (usize, usize) {
-        let q = if self.block_q == 0 {
-            BLOCK_Q
-        } else {
-            self.block_q
+        let masked = self.mask.leaves_out_blocks();
+        let q = match self.block_q {
+            0 if masked => BLOCK_Q_MASKED,
+            0 => BLOCK_Q,
+            chosen => chosen,
         };
         let k = if self.block_k == 0 {
             BLOCK_K
@@ -199,27 +232,19 @@ impl<R: SimdReal> FlashPlan<'_, R> {
         )
     }
 
-    /// The pieces of a forward task's memory: queries, tile, output, statistics, dropout.
-    pub(super) fn forward_memory(&self, dims: &Dims) -> [usize; 5] {
+    /// The pieces of a forward task's memory: tile, output, statistics, dropout. The queries are beside it.
+    pub(super) fn forward_memory(&self, dims: &Dims) -> [usize; 4] {
         let (q, k) = self.blocks(dims);
         let dropped = if self.dropout.is_some() { k * q } else { 0 };
-        [dims.head_dim * q, k * q, q * dims.value_dim, 3 * q, dropped]
+        [k * q, q * dims.value_dim, 3 * q, dropped]
     }
 
-    /// The pieces of a backward task's memory: queries, gradients of the output, statistics, two tiles, gradient of the queries,
-    /// dropout.
-    pub(super) fn backward_memory(&self, dims: &Dims) -> [usize; 7] {
+    /// The pieces of a backward task's memory: statistics, two tiles, dropout. Queries, gradients of the output and of the queries
+    /// are beside it.
+    pub(super) fn backward_memory(&self, dims: &Dims) -> [usize; 4] {
         let (q, k) = self.blocks(dims);
         let dropped = if self.dropout.is_some() { k * q } else { 0 };
-        [
-            dims.head_dim * q,
-            dims.value_dim * q,
-            2 * q,
-            k * q,
-            k * q,
-            q * dims.head_dim,
-            dropped,
-        ]
+        [2 * q, k * q, k * q, dropped]
     }
 
     /// `output = softmax(scale q k^T + bias) v`, and the logarithm of each softmax's sum, `lse [B, H, N_q]`; `-inf` for a query
@@ -236,6 +261,34 @@ impl<R: SimdReal> FlashPlan<'_, R> {
         output: HeadsMut<'_, R>,
         lse: &mut [R],
     ) {
+        self.forward_of::<Full<R>>(q, k, v, output, lse);
+    }
+
+    /// [`FlashPlan::forward`] of other elements: sixteen-bit numbers with sums in f32.
+    ///
+    /// # Panics
+    /// As [`FlashPlan::forward`].
+    #[track_caller]
+    pub fn forward_half<E: AttentionElement<Sum = R>>(
+        &self,
+        q: HeadsRef<'_, E>,
+        k: HeadsRef<'_, E>,
+        v: HeadsRef<'_, E>,
+        output: HeadsMut<'_, E>,
+        lse: &mut [R],
+    ) {
+        self.forward_of::<E::Kind>(q, k, v, output, lse);
+    }
+
+    #[track_caller]
+    pub(super) fn forward_of<E: Blocks<Sum = R>>(
+        &self,
+        q: HeadsRef<'_, E::Element>,
+        k: HeadsRef<'_, E::Element>,
+        v: HeadsRef<'_, E::Element>,
+        output: HeadsMut<'_, E::Element>,
+        lse: &mut [R],
+    ) {
         let dims = self.dims(&q, &k, &v);
         let ol = output.layout();
         assert!(
@@ -249,14 +302,15 @@ impl<R: SimdReal> FlashPlan<'_, R> {
             "the logarithms of the sums, one for each query of each head"
         );
         let visibility = Visibility::new(self.mask, dims.batch, dims.queries, dims.keys);
-        let arguments = Forward::new(*self, dims, visibility, [q, k, v], output, lse);
+        let arguments = Forward::<E>::new(*self, dims, visibility, [q, k, v], output, lse);
         compiled_here!(super::forward::run, Forward, &arguments);
     }
 
     /// The gradients of [`FlashPlan::forward`] from `dy`, the gradient of its output; `output` and `lse` are what it wrote.
     ///
     /// # Panics
-    /// As [`FlashPlan::forward`].
+    /// As [`FlashPlan::forward`]; or a gradient has another shape than what it is the gradient of; or that of a bias is wanted
+    /// without a bias, or one whose elements overlap.
     #[track_caller]
     pub fn backward(
         &self,
@@ -267,6 +321,38 @@ impl<R: SimdReal> FlashPlan<'_, R> {
         lse: &[R],
         dy: HeadsRef<'_, R>,
         to: FlashGradients<'_, R>,
+    ) {
+        self.backward_of::<Full<R>>(q, k, v, output, lse, dy, to);
+    }
+
+    /// [`FlashPlan::backward`] of other elements: sixteen-bit numbers with sums in f32.
+    ///
+    /// # Panics
+    /// As [`FlashPlan::backward`].
+    #[track_caller]
+    pub fn backward_half<E: AttentionElement<Sum = R>>(
+        &self,
+        q: HeadsRef<'_, E>,
+        k: HeadsRef<'_, E>,
+        v: HeadsRef<'_, E>,
+        output: HeadsRef<'_, E>,
+        lse: &[R],
+        dy: HeadsRef<'_, E>,
+        to: FlashGradients<'_, E, R>,
+    ) {
+        self.backward_of::<E::Kind>(q, k, v, output, lse, dy, to);
+    }
+
+    #[track_caller]
+    pub(super) fn backward_of<E: Blocks<Sum = R>>(
+        &self,
+        q: HeadsRef<'_, E::Element>,
+        k: HeadsRef<'_, E::Element>,
+        v: HeadsRef<'_, E::Element>,
+        output: HeadsRef<'_, E::Element>,
+        lse: &[R],
+        dy: HeadsRef<'_, E::Element>,
+        to: FlashGradients<'_, E::Element, R>,
     ) {
         let dims = self.dims(&q, &k, &v);
         for (name, layout) in [("output", output.layout()), ("gradient", dy.layout())] {
@@ -297,7 +383,8 @@ impl<R: SimdReal> FlashPlan<'_, R> {
             "the logarithms of the sums, one for each query of each head"
         );
         let visibility = Visibility::new(self.mask, dims.batch, dims.queries, dims.keys);
-        let arguments = Backward {
+        let dbias = to.dbias.map(|to| BiasMut::new(self.bias, to, &dims));
+        let arguments = Backward::<E> {
             plan: *self,
             dims,
             visibility,
@@ -307,7 +394,10 @@ impl<R: SimdReal> FlashPlan<'_, R> {
             output,
             lse,
             dy,
-            to,
+            dq: to.dq,
+            dk: to.dk,
+            dv: to.dv,
+            dbias,
         };
         compiled_here!(super::backward::run, Backward, &arguments);
     }
@@ -325,29 +415,8 @@ impl<R: SimdReal> FlashPlan<'_, R> {
         tile: &mut [R],
         width: usize,
     ) {
-        match self.bias {
-            Some(Bias::Dense { data, strides }) => {
-                for (p, row) in tile.chunks_exact_mut(width).enumerate() {
-                    let start = b * strides[0]
-                        + h * strides[1]
-                        + queries.0 * strides[2]
-                        + (keys.0 + p) * strides[3];
-                    for (i, score) in row[..queries.1].iter_mut().enumerate() {
-                        *score += data[start + i * strides[2]];
-                    }
-                }
-            }
-            Some(Bias::Alibi { slopes }) => {
-                let shift = dims.keys as f64 - dims.queries as f64;
-                let slope = slopes[h].to_f64();
-                for (p, row) in tile.chunks_exact_mut(width).enumerate() {
-                    for (i, score) in row[..queries.1].iter_mut().enumerate() {
-                        let distance = (queries.0 + i) as f64 + shift - (keys.0 + p) as f64;
-                        *score += R::from_f64(-slope * distance.abs());
-                    }
-                }
-            }
-            None => {}
+        if let Some(bias) = &self.bias {
+            bias.add_to(dims, (b, h), queries, keys, tile, width);
         }
         visibility.hidden(b, queries, keys, |p, lanes| {
             tile[p * width..(p + 1) * width][lanes].fill(R::from_f64(f64::NEG_INFINITY));

@@ -97,14 +97,14 @@ impl<S: Isa, R: SimdReal> Columns<'_, '_, S, R> {
         for row in self.vectors.chunks_exact_mut(self.across) {
             let row = &mut row[column..column + N];
             for j in 0..N {
-                let e = math::exp(lane(row[j]) - base[j]);
+                let e = math::exp_or_zero(lane(row[j]) - base[j]);
                 row[j] = e.raw();
                 total[j] += e;
             }
         }
         let mut changed = false;
         for j in 0..N {
-            let scale = math::exp(old[j] - base[j]);
+            let scale = math::exp_or_zero(old[j] - base[j]);
             let sum = &mut self.running.sum[at(j)..];
             let past = Lanes::<S, R>::load(simd, sum);
             past.mul_add(scale, total[j]).store(sum);
@@ -176,7 +176,7 @@ impl<R: SimdReal> Kernel for Again<'_, R> {
             let row = scores.iter_mut().zip(gradients).zip(lse.iter().zip(delta));
             if factors.is_empty() {
                 for ((score, gradient), (&lse, &delta)) in row {
-                    let probability = math::exp(lane(*score) - lane(lse));
+                    let probability = math::exp_or_zero(lane(*score) - lane(lse));
                     let ds = probability * (lane(*gradient) - lane(delta));
                     *score = probability.raw();
                     *gradient = ds.raw();
@@ -184,7 +184,7 @@ impl<R: SimdReal> Kernel for Again<'_, R> {
             } else {
                 let (factors, _) = R::split::<S>(&factors[p * width..(p + 1) * width]);
                 for (((score, gradient), (&lse, &delta)), &factor) in row.zip(factors) {
-                    let probability = math::exp(lane(*score) - lane(lse));
+                    let probability = math::exp_or_zero(lane(*score) - lane(lse));
                     let dropped = probability * lane(factor);
                     let ds = probability * (lane(*gradient) * lane(factor) - lane(delta));
                     *score = dropped.raw();

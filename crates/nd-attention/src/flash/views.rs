@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use nd_simd::SimdReal;
+use nd_core::Element;
 use nd_simd::matmul::MatRef;
 
 /// Where the channels of each token start: `[B, H, N, channels]` with any strides, channels side by side.
@@ -110,7 +110,7 @@ pub struct HeadsRef<'a, R> {
     layout: HeadLayout,
 }
 
-impl<'a, R: SimdReal> HeadsRef<'a, R> {
+impl<'a, R: Element> HeadsRef<'a, R> {
     /// The tokens of a slice.
     ///
     /// # Panics
@@ -159,7 +159,7 @@ unsafe impl<R: Send> Send for HeadsMut<'_, R> {}
 // SAFETY: as above.
 unsafe impl<R: Send> Sync for HeadsMut<'_, R> {}
 
-impl<'a, R: SimdReal> HeadsMut<'a, R> {
+impl<'a, R: Element> HeadsMut<'a, R> {
     /// The tokens of a slice.
     ///
     /// # Panics

@@ -218,10 +218,7 @@ impl PatchTst {
             let head = Linear::new(b, "head.linear", width * tokens, dims.outputs());
             (revin, project, positions, layers, head)
         });
-        let mut attention = AttentionOptions::new(config.n_heads).dropout(config.attn_dropout);
-        if config.res_attention {
-            attention = attention.with_scores();
-        }
+        let attention = AttentionOptions::new(config.n_heads).dropout(config.attn_dropout);
         let layout = b.build();
         require_layout(MODEL, dims, &layout)?;
         Ok(Self {
@@ -272,6 +269,7 @@ impl EncoderLayer {
         &self,
         tokens: Var<'t, R>,
         scores: Option<Var<'t, R>>,
+        attention: &AttentionOptions,
         network: &PatchTst,
     ) -> (Var<'t, R>, Option<Var<'t, R>>) {
         let (config, linear) = (&network.config, Activation::Identity);
@@ -283,7 +281,7 @@ impl EncoderLayer {
         let (mixed, scores) = self.query.forward(x, linear).attention(
             self.key.forward(x, linear),
             self.value.forward(x, linear),
-            &network.attention,
+            attention,
             scores,
         );
         // NeuralForecast drops twice here: once inside the attention module, once on the residual path.
@@ -332,8 +330,14 @@ impl<R: SimdReal> Network<R> for PatchTst {
             .reshape([rows, n, width])
             .dropout(self.config.dropout);
         let mut scores = None;
-        for layer in &self.layers {
-            (tokens, scores) = layer.forward(tokens, scores, self);
+        for (index, layer) in self.layers.iter().enumerate() {
+            // Nobody reads the scores of the last layer, which need not exist then.
+            let read = self.config.res_attention && index + 1 < self.layers.len();
+            let attention = AttentionOptions {
+                return_scores: read,
+                ..self.attention
+            };
+            (tokens, scores) = layer.forward(tokens, scores, &attention, self);
         }
         // The head reads the tokens width by width, [d, N]; turning its weight is cheaper than turning the tokens.
         let weight = self.head.weight(tape).reshape([width, n, dims.outputs()]);

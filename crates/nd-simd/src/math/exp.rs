@@ -20,6 +20,8 @@ pub struct Constants<R: 'static> {
     /// `e^x` rounds to zero below and is infinite above.
     lowest: R,
     highest: R,
+    /// `e^x` is a normal number from here on.
+    normal_lowest: R,
     /// `x e^x` rounds to zero below.
     parts_lowest: R,
     /// `e^x - 1` rounds to -1 below; `2^n` is still a normal number.
@@ -42,6 +44,7 @@ pub(super) mod single {
         ln2_low: 1.428_606_820_309_417_2e-6,
         lowest: -104.0,
         highest: 89.0,
+        normal_lowest: -87.3,
         parts_lowest: -120.0,
         expm1_lowest: -80.0,
         tail: &TAIL,
@@ -79,6 +82,7 @@ pub(super) mod double {
         ln2_low: 1.908_214_929_270_587_70e-10,
         lowest: -746.0,
         highest: 710.0,
+        normal_lowest: -708.3,
         parts_lowest: -770.0,
         expm1_lowest: -700.0,
         tail: &TAIL,
@@ -143,6 +147,24 @@ pub fn exp<S: Isa, R: SimdReal>(x: Lanes<S, R>) -> Lanes<S, R> {
     }
     let (n, e) = reduce(clamp(x), x.constant(-R::ZERO));
     (e + R::ONE).scale_by_power(n)
+}
+
+/// `e^x` for `x` of at most 80, and zero where that would hardly be a normal number (below -87.3 in f32, -708.3 in f64): for
+/// softmaxes, whose hidden scores are `-inf`. Error at most [`EXP_MAX_ULP`] elsewhere; NaN stays.
+///
+/// Processors that handle denormal results in microcode take a hundred cycles for each vector that [`exp`] gives one or
+/// rounds to zero; here there is none.
+#[inline(always)]
+pub fn exp_or_zero<S: Isa, R: SimdReal>(x: Lanes<S, R>) -> Lanes<S, R> {
+    let lowest = x.constant(R::EXP.normal_lowest);
+    let y = if S::IS_SCALAR {
+        x.map(R::std_exp)
+    } else {
+        // The second operand comes back when it is NaN.
+        let (n, e) = reduce(lowest.larger_of(x), x.constant(-R::ZERO));
+        (e + R::ONE).scale_by_power(n)
+    };
+    x.less_than(lowest).select(x.constant(R::ZERO), y)
 }
 
 /// `(m, n)` with `e^(x + low) = (1 + m) 2^n` for `x <= 0` and a `low` below the last place of `x`: what a product rounded

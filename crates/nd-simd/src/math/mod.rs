@@ -25,7 +25,7 @@ mod softplus;
 mod tanh;
 
 pub use erf::{ERF_MAX_ULP, erf};
-pub use exp::{EXP_MAX_ULP, exp, expm1_nonpositive};
+pub use exp::{EXP_MAX_ULP, exp, exp_or_zero, expm1_nonpositive};
 pub use gelu_tanh::{GELU_TANH_MAX_ULP, gelu_tanh, gelu_tanh_derivative};
 pub use log::{LOG_MAX_ULP, log};
 pub use normal::{GELU_MAX_ULP, gelu, gelu_derivative, normal_cdf};
