@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, SamplingMode, Throughput};
@@ -12,6 +13,9 @@ use nd_bench::attention::{
     Contestant, Inputs, Pass, RECORDED, Threading, cases, flash, flash_half, naive_forward,
     standard,
 };
+
+/// Makes a contestant from the inputs.
+type Make = Box<dyn Fn(&Arc<Inputs>) -> Contestant>;
 
 /// Scores from which on only flash attention runs: the others would need gigabytes.
 const MOST_SCORES: usize = 1 << 27;
@@ -28,7 +32,7 @@ fn main() {
         group.sampling_mode(SamplingMode::Flat);
         group.throughput(Throughput::Elements(case.flops() as u64));
         let mut inputs = None;
-        let mut contestants: Vec<(&str, Box<dyn Fn(&_) -> Contestant>)> = vec![
+        let mut contestants: Vec<(&str, Make)> = vec![
             (
                 "flash",
                 Box::new(move |inputs| flash(case, inputs, Threading::One)),
