@@ -171,6 +171,12 @@ impl Case {
                 } else {
                     2f64.powi(-12)
                 };
+                // Of a handful of scores, luck decides how well the naive one rounds: two roundings.
+                let roundings = if self.queries * self.keys < 64 {
+                    2.0
+                } else {
+                    1.0
+                };
                 let (ours, theirs) = (error(found), error(naive));
                 println!(
                     "{} {level} {}x{} d {} causal {}: {name} {ours:.2e}, naive {theirs:.2e}, {:.2}",
@@ -182,7 +188,7 @@ impl Case {
                     ours / theirs
                 );
                 assert!(
-                    ours <= TIMES_NAIVE * theirs.max(unit * size),
+                    ours <= TIMES_NAIVE * theirs.max(roundings * unit * size),
                     "{} {level} {} x {}, d {}: the error of {name} is {ours:e}, of the naive one {theirs:e}",
                     E::DTYPE,
                     self.queries,

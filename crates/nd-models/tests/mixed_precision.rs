@@ -280,7 +280,7 @@ fn gradients_that_underflow_grow_the_scale_until_the_weights_move() {
         trainer
             .train_step(&batch, &task.objective())
             .expect("a step");
-        assert!(!trainer.should_skip_step());
+        assert!(moved_at.is_some() || !trainer.should_skip_step());
         if moved_at.is_none() && first_layer(&trainer) != start {
             moved_at = Some(step);
         }

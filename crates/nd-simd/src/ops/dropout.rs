@@ -185,8 +185,10 @@ impl Mask {
                     let (wide, out) = (&wide[..width], &mut out[..width]);
                     dropout_part(level, key, p, window, first - skipped, wide, out, acc);
                     y[place.start..middle].copy_from_slice(&out[here]);
-                    let (x, y) = (&x[middle..place.end], &mut y[middle..place.end]);
-                    dropout_part(level, key, p, window, first + count, x, y, acc);
+                    if middle < place.end {
+                        let (x, y) = (&x[middle..place.end], &mut y[middle..place.end]);
+                        dropout_part(level, key, p, window, first + count, x, y, acc);
+                    }
                 }
             });
         })
