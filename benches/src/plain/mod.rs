@@ -119,7 +119,7 @@ impl<'a> PlainTrainer<'a> {
         // Windows at the end of a series have targets that do not exist; they count nothing.
         let seen = matrix(batch.outsample_mask, rows, workload.horizon);
         let mut mae = |forecast: &Array2<f32>| {
-            let difference = (forecast - &targets) * &seen;
+            let difference = (forecast - &targets) * seen;
             let count = seen.sum();
             loss = difference.iter().map(|x| f64::from(x.abs())).sum::<f64>() / f64::from(count);
             difference.mapv_into(|x| if x == 0.0 { 0.0 } else { x.signum() / count })
