@@ -2,7 +2,7 @@
 //!
 //! In its simple form: `docs/claims.toml` is a list of sentences, each with the bench that measures it and the number it promises. A
 //! factor holds when the whole interval of the measured median reaches it, and fails when none of it does. In between, and
-//! when the interval is wider than [`WIDEST`] of its median, there is no verdict: measure on a quieter machine, or more rounds.
+//! when the interval is wider than a bound (`WIDEST`) of its median, there is no verdict: measure on a quieter machine, or more rounds.
 
 use std::collections::BTreeMap;
 use std::path::Path;
