@@ -239,6 +239,7 @@ mod tests {
                 .iter()
                 .all(|title| title.starts_with("### Simulated: "))
         );
-        assert_eq!(text.matches("|---|").count(), 5);
+        let rules = text.lines().filter(|line| line.starts_with("|---|"));
+        assert_eq!(rules.count(), 5);
     }
 }
