@@ -33,7 +33,7 @@ pub(crate) unsafe fn transpose_strided<S: Isa, R: SimdReal>(
     target_stride: usize,
 ) {
     #[cfg(target_arch = "x86_64")]
-    if matches!(S::LEVEL, SimdLevel::Avx2 | SimdLevel::Avx512) {
+    if const { matches!(S::LEVEL, SimdLevel::Avx2 | SimdLevel::Avx512) } {
         let block = if R::DTYPE == DType::F32 { 8 } else { 4 };
         if rows >= block && cols >= block {
             // Two blocks each way are a cache line each way: every line is read and written while it is in L1, even where

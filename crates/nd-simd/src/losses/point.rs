@@ -12,7 +12,7 @@ use crate::map::{Binary, map_binary};
 use functions::{
     Absolute, Huber, HuberQuantile, LossFunction, Mape, Quantile, Smape, Squared, Tukey,
 };
-use pass::{LossKernel, RowScaledKernel};
+use pass::{LossKernel, RowScaled};
 
 /// A loss of one target and one prediction: `e = y_hat - y`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -198,7 +198,7 @@ instantiate! {
     then {
         let grad_scale = R::from_f64(grad_scale);
         with_loss!(loss, |loss| {
-            dispatch(level, RowScaledKernel { loss, scale, y, y_hat, weight, grad, grad_scale })
+            RowScaled { loss, scale, y, y_hat, weight, grad, grad_scale }.run(level)
         })
     }
 }

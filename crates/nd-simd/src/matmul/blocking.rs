@@ -252,15 +252,18 @@ impl<R: SimdReal> Kernel for InPlace<'_, R> {
     fn run<S: Isa>(self, simd: S) {
         let batch = self.0;
         let by_blocks = !batch.problem.is_gemv() && !batch.problem.is_few_rows();
-        if !matches!(S::LEVEL, SimdLevel::Scalar) && by_blocks {
-            // SAFETY: `execute` promises valid operands at each step, and that no panel is needed.
-            return unsafe { blocked(simd, batch, std::ptr::null_mut()) };
+        // Constants: no blocks are compiled for scalars, and no scalar loops for vectors.
+        if const { !S::IS_SCALAR } {
+            if by_blocks {
+                // SAFETY: `execute` promises valid operands at each step, and that no panel is needed.
+                return unsafe { blocked(simd, batch, std::ptr::null_mut()) };
+            }
         }
         let mut problem = batch.problem;
         for _ in 0..batch.count {
             // SAFETY: as above.
             unsafe {
-                if matches!(S::LEVEL, SimdLevel::Scalar) {
+                if const { S::IS_SCALAR } {
                     textbook(&problem);
                 } else if problem.is_gemv() {
                     dot_rows(simd, &problem);
@@ -283,9 +286,13 @@ impl<R: SimdReal> Kernel for Packing<'_, R> {
 
     #[inline(always)]
     fn run<S: Isa>(self, simd: S) {
-        let mut panel = Panel::new();
-        // SAFETY: `execute` promises valid operands at each step.
-        unsafe { blocked(simd, self.0, panel.as_mut_ptr()) };
+        if const { S::IS_SCALAR } {
+            unreachable!("scalar products read their operands in place");
+        } else {
+            let mut panel = Panel::new();
+            // SAFETY: `execute` promises valid operands at each step.
+            unsafe { blocked(simd, self.0, panel.as_mut_ptr()) };
+        }
     }
 }
 

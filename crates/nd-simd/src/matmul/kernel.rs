@@ -457,14 +457,15 @@ pub(super) unsafe fn run<S: Isa, R: SimdReal>(
     last: usize,
     block: &Block<R>,
 ) {
+    // The constants are settled before code is made, so that nothing is compiled for an instruction set without use for it.
     macro_rules! dispatch {
         ($vecs:literal: $($rows:literal)*) => {{
-            if last == Lanes::<S, R>::LEN {
+            if const { Lanes::<S, R>::LEN == 1 } || last == Lanes::<S, R>::LEN {
                 match rows {
                     $($rows => enter::<S, R, $rows, $vecs, false>(simd, block, last),)*
                     _ => unreachable!("a block of {rows} rows and {vecs} vectors"),
                 }
-            } else {
+            } else if const { Lanes::<S, R>::LEN > 1 } {
                 match rows {
                     $($rows => enter::<S, R, $rows, $vecs, true>(simd, block, last),)*
                     _ => unreachable!("a block of {rows} rows and {vecs} vectors"),
@@ -472,7 +473,7 @@ pub(super) unsafe fn run<S: Isa, R: SimdReal>(
             }
         }};
     }
-    if S::REGISTER_COUNT >= 32 {
+    if const { S::REGISTER_COUNT >= 32 } {
         match vecs {
             1 => dispatch!(1: 1 2 3 4 5 6 7 8 9 10 11 12),
             2 => dispatch!(2: 1 2 3 4 5 6 7 8 9 10 11 12),

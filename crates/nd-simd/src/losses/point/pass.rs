@@ -5,7 +5,7 @@
 //! tells, and the blocks are added in f64.
 
 use super::functions::{LossFunction, Terms};
-use crate::dispatch::{Isa, Kernel};
+use crate::dispatch::{Isa, Kernel, SimdLevel, dispatch};
 use crate::lanes::{LaneMask, Lanes, SimdReal};
 use crate::map::{Unary, map_unary};
 use crate::reduce::chain_block;
@@ -190,7 +190,10 @@ fn block_loss<const WEIGHTED: bool, const GRAD: bool, S: Isa, R: SimdReal>(
 const SCALED: usize = 256;
 
 /// A loss of rows whose targets and predictions are first multiplied by a factor of the row.
-pub(super) struct RowScaledKernel<'a, F, R> {
+///
+/// No kernel of its own: it runs those of multiplication and of the loss over pieces that stay in the first cache level, so
+/// that no loss is compiled a second time.
+pub(super) struct RowScaled<'a, F, R> {
     pub(super) loss: F,
     pub(super) scale: &'a [R],
     pub(super) y: &'a [R],
@@ -198,6 +201,13 @@ pub(super) struct RowScaledKernel<'a, F, R> {
     pub(super) weight: Option<&'a [R]>,
     pub(super) grad: Option<&'a mut [R]>,
     pub(super) grad_scale: R,
+}
+
+/// `out = s x` of targets and of predictions.
+struct Scale<'a, R> {
+    factor: R,
+    from: [&'a [R]; 2],
+    to: [&'a mut [R]; 2],
 }
 
 /// `s x`
@@ -212,16 +222,25 @@ impl<A: SimdReal> Unary for Times<A> {
     }
 }
 
-impl<F: LossFunction, R: SimdReal> Kernel for RowScaledKernel<'_, F, R> {
-    type Output = f64;
+impl<R: SimdReal> Kernel for Scale<'_, R> {
+    type Output = ();
     #[inline(always)]
-    fn run<S: Isa>(mut self, simd: S) -> f64 {
+    fn run<S: Isa>(self, simd: S) {
+        for (from, to) in self.from.into_iter().zip(self.to) {
+            map_unary::<false, S, R>(simd, Times(self.factor), from, to);
+        }
+    }
+}
+
+impl<F: LossFunction, R: SimdReal> RowScaled<'_, F, R> {
+    /// The sum of all rows.
+    pub(super) fn run(mut self, level: SimdLevel) -> f64 {
         let cols = self.y.len() / self.scale.len().max(1);
         let (mut y, mut y_hat) = ([R::ZERO; SCALED], [R::ZERO; SCALED]);
         let mut total = 0.0;
-        for (r, &scale) in self.scale.iter().enumerate() {
+        for (r, &factor) in self.scale.iter().enumerate() {
             // There is nothing to compare with.
-            let skip = scale == R::ZERO || !(scale.is_finite() || scale.is_nan());
+            let skip = factor == R::ZERO || !(factor.is_finite() || factor.is_nan());
             for start in (r * cols..(r + 1) * cols).step_by(SCALED) {
                 let piece = start..((r + 1) * cols).min(start + SCALED);
                 let grad = self.grad.as_mut().map(|grad| &mut grad[piece.clone()]);
@@ -232,17 +251,21 @@ impl<F: LossFunction, R: SimdReal> Kernel for RowScaledKernel<'_, F, R> {
                     continue;
                 }
                 let (y, y_hat) = (&mut y[..piece.len()], &mut y_hat[..piece.len()]);
-                map_unary::<false, S, R>(simd, Times(scale), &self.y[piece.clone()], y);
-                map_unary::<false, S, R>(simd, Times(scale), &self.y_hat[piece.clone()], y_hat);
-                let kernel = LossKernel {
+                let scale = Scale {
+                    factor,
+                    from: [&self.y[piece.clone()], &self.y_hat[piece.clone()]],
+                    to: [y, y_hat],
+                };
+                dispatch(level, scale);
+                let loss = LossKernel {
                     loss: self.loss,
                     y,
                     y_hat,
                     weight: self.weight.map(|weight| &weight[piece]),
                     grad,
-                    grad_scale: scale * self.grad_scale,
+                    grad_scale: factor * self.grad_scale,
                 };
-                total += kernel.run(simd);
+                total += dispatch(level, loss);
             }
         }
         total
