@@ -157,13 +157,19 @@ fn chosen(request: &ValidateRequest) -> Result<Vec<&'static TrainingWorkload>, S
         .map_err(|error| format!("--workload: {error}"))
 }
 
-/// The workloads of the last report in a folder; none where there is no report.
+/// The workloads of the last report in a folder that were measured whole (a quick run's say nothing beside them); none where
+/// there is no report.
 fn previous(file: &Path) -> Result<Vec<WorkloadSteps>, String> {
     match read(file) {
-        Ok(report) => Ok(report.workloads),
+        Ok(report) => Ok(report.workloads.into_iter().filter(is_whole).collect()),
         Err(_) if !file.exists() => Ok(Vec::new()),
         Err(error) => Err(error),
     }
+}
+
+fn is_whole(steps: &WorkloadSteps) -> bool {
+    let workload = TrainingWorkload::find(&steps.name);
+    workload.is_ok_and(|workload| workload.windows == steps.full.windows)
 }
 
 /// Reads a validation's report.
@@ -540,6 +546,21 @@ mod tests {
         );
         std::fs::remove_dir_all(&folder).unwrap();
         assert_eq!(previous(&file), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn what_a_quick_run_measured_is_no_evidence_later() {
+        let nhits = TrainingWorkload::find("NHITS").unwrap();
+        let steps = |windows| WorkloadSteps {
+            name: nhits.name.to_owned(),
+            full: schema::Group {
+                windows,
+                sides: Vec::new(),
+            },
+            ..WorkloadSteps::default()
+        };
+        assert!(is_whole(&steps(nhits.windows)));
+        assert!(!is_whole(&steps(nhits.windows / 16)));
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub struct Baseline {
 }
 
 /// Training steps of one workload under many sides.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct WorkloadSteps {
     /// Its name.
     pub name: String,

@@ -39,7 +39,7 @@ pub(super) const VALIDATE: &[(&str, &str, &str)] = &[
     (
         "out",
         "DIR",
-        "where report.html, report.md and report.json go (default: target/validate)",
+        "where report.html, report.md and report.json go (default: target/validate, target/validate-quick with --quick)",
     ),
 ];
 
