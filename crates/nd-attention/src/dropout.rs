@@ -19,6 +19,17 @@ pub struct Dropout {
 }
 
 impl Dropout {
+    /// # Panics
+    /// The rate is not in `[0, 1)`.
+    #[track_caller]
+    pub(crate) fn check(&self) {
+        assert!(
+            (0.0..1.0).contains(&self.rate),
+            "the dropout rate of attention is {}, expected one in [0, 1): with 1 nothing would be left to scale up",
+            self.rate
+        );
+    }
+
     /// Writes the factors, zero or `1 / (1 - rate)`, of the elements `first ..` of row `b` to every `step`-th place of
     /// `out`, until `count` are written.
     pub(crate) fn factors<R: Real>(

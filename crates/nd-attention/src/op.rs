@@ -79,7 +79,7 @@ impl<'t, R: SimdReal> AttentionExt<'t, R> for Var<'t, R> {
         let shape = shape_of(q, k, v, options);
         assert!(
             (0.0..1.0).contains(&options.dropout),
-            "the dropout rate of attention is {}, expected one in [0, 1)",
+            "the dropout rate of attention is {}, expected one in [0, 1): with 1 nothing would be left to scale up",
             options.dropout
         );
         if let Some(residual) = residual_scores {

@@ -1,12 +1,13 @@
 //! Matrix products head by head, for sequences and heads large enough to keep them busy.
 //!
 //! The simple version is the formula: scores by one product, softmax of their rows, output by another. The heads of a row of
-//! the batch are one stack of strided matrices, so nothing is copied; probabilities live in working memory only, and the
-//! backward pass computes them again from the scores, the largest of each row and the reciprocal of its sum.
+//! the batch are one stack of strided matrices, so nothing is copied. Probabilities exist for [`QUERIES`] queries of each head at a
+//! time, and the backward pass computes them again from the scores, the largest of each row and the reciprocal of its sum: of the
+//! scores themselves, which later layers may read, there is no second copy.
 //!
 //! Rows of the batch are split over threads, unless there are too few; then the products of a row are.
 //!
-//! Known weakness: working memory of one or two times the scores.
+//! Known weakness: the scores, and in the backward pass their gradient, are whole matrices.
 
 use nd_core::autograd::Accumulate;
 use nd_simd::math::exp;
@@ -17,6 +18,7 @@ use nd_simd::{Isa, Kernel, Lanes, SimdReal, dispatch};
 
 use crate::dropout::Dropout;
 use crate::rows::{Rows, optional};
+use crate::shape::AttentionShape;
 use crate::standard::{
     Forward, ForwardOutputs, ScoresBackward, StandardAttention, Tokens, ValueGradients,
     ValuesBackward,
@@ -24,6 +26,20 @@ use crate::standard::{
 
 /// Rows of the batch from which on they, not the products of a row, are split over threads.
 const ROWS_TO_SPLIT: usize = 8;
+
+/// Queries whose probabilities exist at a time: as many as a product adds in one chain, so that it is the same product whether a
+/// sequence is cut or not.
+const QUERIES: usize = 128;
+
+/// Probabilities that exist at a time, of one row of the batch.
+fn probabilities_per_row(s: &AttentionShape) -> usize {
+    s.heads * s.queries.min(QUERIES) * s.keys
+}
+
+/// Probabilities that exist at a time.
+pub(crate) fn probabilities_len(s: &AttentionShape) -> usize {
+    s.batch * probabilities_per_row(s)
+}
 
 /// The heads of one row: `heads` matrices `[tokens, dim]`.
 fn heads_of<R: SimdReal>(
@@ -33,7 +49,18 @@ fn heads_of<R: SimdReal>(
     heads: usize,
     dim: usize,
 ) -> StackRef<'_, R> {
-    let data = &from.data[(row * tokens * from.stride).min(from.data.len())..];
+    heads_from(from, row * tokens, tokens, heads, dim)
+}
+
+/// The heads of the tokens from `first` on.
+fn heads_from<R: SimdReal>(
+    from: Tokens<'_, R>,
+    first: usize,
+    tokens: usize,
+    heads: usize,
+    dim: usize,
+) -> StackRef<'_, R> {
+    let data = &from.data[(first * from.stride).min(from.data.len())..];
     StackRef::new(
         MatRef::strided(data, tokens, dim, from.stride, 1),
         heads,
@@ -109,7 +136,7 @@ pub(crate) fn forward<R: SimdReal>(arguments: Forward<'_, R>) {
             (scores, per_row),
             (stats, s.heads * s.queries * 2),
             (output, s.queries * s.heads * s.value_dim),
-            (work, per_row),
+            (work, probabilities_per_row(&s)),
         ],
     );
     rows.for_each_block(split.rows, 1, &|rows| {
@@ -126,19 +153,28 @@ pub(crate) fn forward<R: SimdReal>(arguments: Forward<'_, R>) {
         };
         let stack = StackMut::contiguous(&mut *scores, s.heads, s.queries, s.keys);
         split.product(plan, plan.scale, q, k.t(), accumulate, stack);
-        let softmax = Softmax {
-            plan,
-            row: b,
-            first: 0,
-            scores,
-            stats,
-            p: &mut *p,
-        };
-        softmax.split(split.products);
         let v = heads_of(v, b, s.keys, s.heads, s.value_dim);
-        let p = StackRef::contiguous(p, s.heads, s.queries, s.keys);
-        let y = heads_of_mut(output, s.queries, s.heads, s.value_dim);
-        split.product(plan, R::ONE, p, v, Accumulate::Write, y);
+        for first in (0..s.queries).step_by(QUERIES) {
+            let count = QUERIES.min(s.queries - first);
+            let each = count * s.keys;
+            let p = &mut p[..s.heads * each];
+            for (h, p) in p.chunks_exact_mut(each).enumerate() {
+                let pair = h * s.queries + first;
+                let softmax = Softmax {
+                    plan,
+                    row: b,
+                    first: pair,
+                    scores: &scores[pair * s.keys..][..each],
+                    stats: &mut stats[2 * pair..][..2 * count],
+                    p,
+                };
+                softmax.split(split.products);
+            }
+            let p = StackRef::contiguous(p, s.heads, count, s.keys);
+            let rest = &mut output[first * s.heads * s.value_dim..];
+            let y = heads_of_mut(rest, count, s.heads, s.value_dim);
+            split.product(plan, R::ONE, p, v, Accumulate::Write, y);
+        }
     });
 }
 
@@ -326,34 +362,52 @@ pub(crate) fn values_backward<R: SimdReal>(arguments: ValuesBackward<'_, R>) {
     let dy = Tokens::contiguous(dy, s.heads * s.value_dim);
     let (dv, accumulate_v) = optional(dv, s.keys * s.heads * s.value_dim);
     let accumulate_scores = dscores.accumulate;
+    let at_a_time = probabilities_per_row(&s);
     let rows = Rows::all(
         s.batch,
-        [(dscores.values, per_row), dv, (work, 2 * per_row)],
+        [(dscores.values, per_row), dv, (work, 2 * at_a_time)],
     );
     rows.for_each_block(split.rows, 1, &|rows| {
         let b = rows.first;
         let [dscores, dv, work] = rows.outputs;
-        let (p, dp) = work.split_at_mut(per_row);
-        let dy = heads_of(dy, b, s.queries, s.heads, s.value_dim);
+        let (p, dp) = work.split_at_mut(at_a_time);
         let v = heads_of(v, b, s.keys, s.heads, s.value_dim);
-        let stack = StackMut::contiguous(&mut *dp, s.heads, s.queries, s.keys);
-        split.product(plan, R::ONE, dy, v.t(), Accumulate::Write, stack);
-        let softmax = SoftmaxBackward {
-            plan,
-            row: b,
-            first: 0,
-            scores: &scores[b * per_row..(b + 1) * per_row],
-            stats: &stats[b * s.heads * s.queries * 2..(b + 1) * s.heads * s.queries * 2],
-            p: &mut *p,
-            dp,
-            dscores,
-            accumulate: accumulate_scores,
-        };
-        softmax.split(split.products);
-        if let Some(accumulate) = accumulate_v {
-            let p = StackRef::contiguous(p, s.heads, s.queries, s.keys);
-            let dv = heads_of_mut(dv, s.keys, s.heads, s.value_dim);
-            split.product(plan, R::ONE, p.t(), dy, accumulate, dv);
+        let scores = &scores[b * per_row..(b + 1) * per_row];
+        let stats = &stats[b * s.heads * s.queries * 2..(b + 1) * s.heads * s.queries * 2];
+        for first in (0..s.queries).step_by(QUERIES) {
+            let count = QUERIES.min(s.queries - first);
+            let each = count * s.keys;
+            let (p, dp) = (&mut p[..s.heads * each], &mut dp[..s.heads * each]);
+            let dy = heads_from(dy, b * s.queries + first, count, s.heads, s.value_dim);
+            let stack = StackMut::contiguous(&mut *dp, s.heads, count, s.keys);
+            split.product(plan, R::ONE, dy, v.t(), Accumulate::Write, stack);
+            let heads = p.chunks_exact_mut(each).zip(dp.chunks_exact_mut(each));
+            for (h, (p, dp)) in heads.enumerate() {
+                let pair = h * s.queries + first;
+                let of_block = pair * s.keys..pair * s.keys + each;
+                let softmax = SoftmaxBackward {
+                    plan,
+                    row: b,
+                    first: pair,
+                    scores: &scores[of_block.clone()],
+                    stats: &stats[2 * pair..][..2 * count],
+                    p,
+                    dp,
+                    dscores: &mut dscores[of_block],
+                    accumulate: accumulate_scores,
+                };
+                softmax.split(split.products);
+            }
+            if let Some(accumulate) = accumulate_v {
+                let accumulate = if first == 0 {
+                    accumulate
+                } else {
+                    Accumulate::Add
+                };
+                let p = StackRef::contiguous(p, s.heads, count, s.keys);
+                let dv = heads_of_mut(dv, s.keys, s.heads, s.value_dim);
+                split.product(plan, R::ONE, p.t(), dy, accumulate, dv);
+            }
         }
     });
 }

@@ -186,7 +186,7 @@ impl<R: SimdReal> StandardAttention<R> {
     pub fn forward_work_len(&self) -> usize {
         match self.shape.score_layout() {
             ScoreLayout::Interleaved => 0,
-            ScoreLayout::Plain => self.shape.scores_len(),
+            ScoreLayout::Plain => stacked::probabilities_len(&self.shape),
         }
     }
 
@@ -219,7 +219,7 @@ impl<R: SimdReal> StandardAttention<R> {
     /// `scores = scale q k^T + residual`, `output = softmax(scores) v`.
     ///
     /// # Panics
-    /// A slice has not the length that the shape asks for.
+    /// A slice has not the length that the shape asks for, or the dropout rate is not in `[0, 1)`.
     #[track_caller]
     pub fn forward(
         &self,
@@ -241,6 +241,9 @@ impl<R: SimdReal> StandardAttention<R> {
         check_len("stats", to.stats.len(), shape.stats_len(), shape);
         check_len("output", to.output.len(), self.output_len(), shape);
         check_len("work", to.work.len(), self.forward_work_len(), shape);
+        if let Some(dropout) = &self.dropout {
+            dropout.check();
+        }
         if shape.scores_len() == 0 {
             to.output.fill(R::ZERO);
             to.stats.fill(R::ZERO);

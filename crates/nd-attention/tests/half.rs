@@ -7,6 +7,7 @@ use nd_attention::flash::{
 use nd_attention::reference;
 use nd_core::autograd::Accumulate;
 use nd_core::{Element, MemoryPool, SimdLevel, Threads, bf16, f16};
+use nd_simd::matmul::Bf16Engine;
 use nd_testing::cases::normals;
 use ndarray::{Array3, Array4};
 
@@ -253,6 +254,24 @@ fn the_same_bits_for_any_number_of_threads() {
     let one = run(1);
     for threads in [2, 3, 8, 16] {
         assert!(run(threads) == one, "{threads} threads");
+    }
+}
+
+#[test]
+fn the_engine_of_the_caller_holds_on_every_thread() {
+    let case = Case {
+        queries: 300,
+        keys: 280,
+        dim: 32,
+        causal: false,
+    };
+    let team = Threads::new(Some(4)).expect("threads");
+    for level in nd_testing::levels() {
+        for engine in Bf16Engine::supported() {
+            let run = |parallel| engine.scope(|| case.flash::<bf16>(level, parallel));
+            let alone = run(false);
+            assert!(team.install(|| run(true)) == alone, "{level}, {engine}");
+        }
     }
 }
 

@@ -277,14 +277,36 @@ fn wide<R: SimdReal>(x: &[R]) -> Vec<f64> {
     x.iter().map(|x| x.to_f64()).collect()
 }
 
+fn is_attention(case: &Case) -> Result<(), TestCaseError> {
+    let levels: Vec<SimdLevel> = nd_testing::levels().collect();
+    let level = levels[case.level % levels.len()];
+    case.check::<f32>(level, TOLERANCE_F32)?;
+    case.check::<f64>(level, TOLERANCE_F64)
+}
+
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config(96))]
 
     #[test]
     fn flash_attention_is_attention(case in cases()) {
-        let levels: Vec<SimdLevel> = nd_testing::levels().collect();
-        let level = levels[case.level % levels.len()];
-        case.check::<f32>(level, TOLERANCE_F32)?;
-        case.check::<f64>(level, TOLERANCE_F64)?;
+        is_attention(&case)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(config(20_000))]
+
+    #[test]
+    #[ignore = "takes many minutes: `cargo test -p nd-attention --test properties -- --ignored`"]
+    fn flash_attention_is_attention_in_very_many_cases(case in cases()) {
+        is_attention(&case)?;
     }
 }

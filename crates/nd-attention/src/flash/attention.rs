@@ -188,7 +188,8 @@ impl FlashAttention {
     /// `softmax(scale q k^T) v`.
     ///
     /// # Panics
-    /// The shapes do not fit each other, there are no keys or no channels, or the scale is not finite.
+    /// The shapes do not fit each other, there are no keys or no channels, the scale is not finite, or the dropout rate is not in
+    /// `[0, 1)`.
     #[must_use]
     #[track_caller]
     pub fn forward<E: AttentionElement, D: AttentionDimension>(

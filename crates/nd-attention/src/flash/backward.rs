@@ -11,12 +11,12 @@
 //! gives each the same work; how many depends on the shape alone. Their sums are added in the order of the tasks.
 
 use nd_core::autograd::Accumulate;
-use nd_core::{Buffer, Element, MemoryPool, Real};
+use nd_core::{Buffer, Element, MemoryPool, Real, SimdLevel};
 use nd_simd::SimdReal;
-use nd_simd::matmul::{MatMut, MatRef};
+use nd_simd::matmul::{Bf16Engine, MatMut, MatRef};
 
 use super::bias::{self, BiasMut};
-use super::element::Blocks;
+use super::element::{Blocks, with_engine};
 use super::forward::for_each;
 use super::mask::Visibility;
 use super::memory::{pieces, total};
@@ -96,16 +96,18 @@ pub(super) fn run<E: Blocks>(arguments: &Backward<'_, E>) {
         }
     }
     let heads = dims.batch * dims.value_heads;
+    let engine = E::engine(arguments.plan.level);
     let parts = parts(&arguments.plan, dims);
     for_each(arguments.plan.parallel, 0, heads, &|head| {
         let (b, v) = (head / dims.value_heads, head % dims.value_heads);
-        let Sums { dk, dv } = sum_parts(arguments, (b, v), 0, parts, parts);
+        let Sums { dk, dv } = sum_parts(arguments, engine, (b, v), 0, parts, parts);
         // SAFETY: this head of values and the heads of keys that share it are this task's.
         unsafe {
-            deliver::<E>(&arguments.dv, (b, v), &dv);
+            let level = arguments.plan.level;
+            deliver::<E>(level, &arguments.dv, (b, v), &dv);
             let each = dims.keys * dims.head_dim;
             for (i, dk) in dk.chunks_exact(each).enumerate() {
-                deliver::<E>(&arguments.dk, (b, v * dims.kv_group() + i), dk);
+                deliver::<E>(level, &arguments.dk, (b, v * dims.kv_group() + i), dk);
             }
         }
     });
@@ -114,17 +116,18 @@ pub(super) fn run<E: Blocks>(arguments: &Backward<'_, E>) {
 /// The sums of the parts `start..end`, halves in parallel; always added in the same order.
 fn sum_parts<E: Blocks>(
     arguments: &Backward<'_, E>,
+    engine: Option<Bf16Engine>,
     head: (usize, usize),
     start: usize,
     end: usize,
     parts: usize,
 ) -> Sums<E::Sum> {
     if end - start == 1 {
-        return part(arguments, head, start, parts);
+        return with_engine(engine, || part(arguments, head, start, parts));
     }
     let middle = start + (end - start) / 2;
-    let left = || sum_parts(arguments, head, start, middle, parts);
-    let right = || sum_parts(arguments, head, middle, end, parts);
+    let left = || sum_parts(arguments, engine, head, start, middle, parts);
+    let right = || sum_parts(arguments, engine, head, middle, end, parts);
     let (mut left, right) = if arguments.plan.parallel {
         rayon::join(left, right)
     } else {
@@ -141,6 +144,7 @@ fn sum_parts<E: Blocks>(
 /// # Safety
 /// The head is the caller's.
 unsafe fn deliver<E: Blocks>(
+    level: SimdLevel,
     to: &Option<(HeadsMut<'_, E::Element>, Accumulate)>,
     (b, h): (usize, usize),
     values: &[E::Sum],
@@ -152,7 +156,7 @@ unsafe fn deliver<E: Blocks>(
     for (n, from) in values.chunks_exact(channels.max(1)).enumerate() {
         // SAFETY: the caller's.
         let row = unsafe { to.row(b, h, n) };
-        E::deliver(E::Sum::ONE, from, *how, row);
+        E::deliver(level, from, *how, row);
     }
 }
 
@@ -331,7 +335,7 @@ fn query_block<E: Blocks>(
         for (i, from) in dq.chunks_exact(d).enumerate() {
             // SAFETY: these queries of this head are this task's.
             let row = unsafe { to.row(b, h, first + i) };
-            E::deliver(one, from, *how, row);
+            E::deliver(plan.level, from, *how, row);
         }
     }
 }

@@ -10,7 +10,7 @@ use nd_core::autograd::Accumulate;
 use nd_simd::SimdReal;
 
 use super::backward::{Backward, Tile, for_each_tile};
-use super::element::Blocks;
+use super::element::{Blocks, with_engine};
 use super::forward::for_each;
 use super::plan::Dims;
 
@@ -60,7 +60,9 @@ impl<R: SimdReal> Bias<'_, R> {
             Self::Alibi { slopes } => assert_eq!(
                 slopes.len(),
                 dims.heads,
-                "slopes of the bias: one for each head"
+                "slopes of the bias: expected one for each of {} heads, found {}",
+                dims.heads,
+                slopes.len()
             ),
         }
     }
@@ -268,6 +270,7 @@ pub(super) fn run<E: Blocks>(arguments: &Backward<'_, E>) {
             task..task + 1
         }
     };
+    let engine = E::engine(plan.level);
     for_each(plan.parallel, 0, tasks.iter().product(), &|task| {
         let (b, rest) = (task / (tasks[1] * tasks[2]), task % (tasks[1] * tasks[2]));
         for b in of(0, b) {
@@ -275,9 +278,12 @@ pub(super) fn run<E: Blocks>(arguments: &Backward<'_, E>) {
                 for block in of(2, rest % tasks[2]) {
                     let first = block * block_q;
                     let count = block_q.min(dims.queries - first);
-                    for_each_tile(arguments, (b, h), first, count, |tile| {
+                    let add = |tile: &Tile<'_, E::Sum>| {
                         // SAFETY: everything that shares these elements is in this task.
                         unsafe { dbias.add(dims, (b, h), (first, count), tile) };
+                    };
+                    with_engine(engine, || {
+                        for_each_tile(arguments, (b, h), first, count, add)
                     });
                 }
             }

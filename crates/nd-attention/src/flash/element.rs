@@ -11,9 +11,11 @@ use nd_core::autograd::Accumulate;
 use nd_core::options::Precision;
 use nd_core::{Element, SimdLevel, bf16, f16};
 use nd_simd::SimdReal;
+use nd_simd::convert::{f32_to_bf16, f32_to_f16};
+use nd_simd::elementwise::accumulate;
 use nd_simd::matmul::{
-    Epilogue, MatMut, MatRef, Operand, PackedBf16, multiply, multiply_half, multiply_packed,
-    pack_bf16, packed_bf16_len,
+    Bf16Engine, Epilogue, MatMut, MatRef, Operand, PackedBf16, multiply, multiply_half,
+    multiply_packed, pack_bf16, packed_bf16_len,
 };
 
 use super::forward::turn;
@@ -65,6 +67,11 @@ pub trait Blocks: 'static {
     /// What the right operand of a product of scores is made of.
     type Packed: Element;
 
+    /// The engine of the calling thread, if products of this kind ask for one: whoever hands work to other threads takes it along.
+    fn engine(_: SimdLevel) -> Option<Bf16Engine> {
+        None
+    }
+
     /// Elements of a right operand made of `width` tokens of so many channels.
     fn packed_len(channels: usize, width: usize) -> usize;
 
@@ -101,8 +108,8 @@ pub trait Blocks: 'static {
     /// The scalar product of two tokens.
     fn dot(level: SimdLevel, a: &[Self::Element], b: &[Self::Element]) -> Self::Sum;
 
-    /// `to = factor from`, or `+=`, rounded.
-    fn deliver(factor: Self::Sum, from: &[Self::Sum], how: Accumulate, to: &mut [Self::Element]);
+    /// `to = from`, or `+=`, rounded.
+    fn deliver(level: SimdLevel, from: &[Self::Sum], how: Accumulate, to: &mut [Self::Element]);
 }
 
 impl<R: SimdReal> Blocks for Full<R> {
@@ -153,19 +160,19 @@ impl<R: SimdReal> Blocks for Full<R> {
         R::from_f64(nd_simd::reduce::dot_slice(level, a, b))
     }
 
-    fn deliver(factor: R, from: &[R], how: Accumulate, to: &mut [R]) {
+    fn deliver(level: SimdLevel, from: &[R], how: Accumulate, to: &mut [R]) {
         match how {
-            Accumulate::Write => {
-                for (to, &from) in to.iter_mut().zip(from) {
-                    *to = factor * from;
-                }
-            }
-            Accumulate::Add => {
-                for (to, &from) in to.iter_mut().zip(from) {
-                    *to += factor * from;
-                }
-            }
+            Accumulate::Write => to.copy_from_slice(from),
+            Accumulate::Add => accumulate(level, from, to, how),
         }
+    }
+}
+
+/// Calls `work` with the engine that [`Blocks::engine`] found where the pass began.
+pub(super) fn with_engine<T>(engine: Option<Bf16Engine>, work: impl FnOnce() -> T) -> T {
+    match engine {
+        Some(engine) => engine.scope(work),
+        None => work(),
     }
 }
 
@@ -188,25 +195,10 @@ fn dot_widened<E: Operand>(a: &[E], b: &[E]) -> f32 {
     sums.iter().sum::<f32>() + rest
 }
 
-/// `to = factor from`, or `+=`, with a rounding.
-fn deliver_rounded<E: Operand>(
-    factor: f32,
-    from: &[f32],
-    how: Accumulate,
-    to: &mut [E],
-    round: impl Fn(f32) -> E,
-) {
-    match how {
-        Accumulate::Write => {
-            for (to, &from) in to.iter_mut().zip(from) {
-                *to = round(factor * from);
-            }
-        }
-        Accumulate::Add => {
-            for (to, &from) in to.iter_mut().zip(from) {
-                *to = round(to.widen() + factor * from);
-            }
-        }
+/// `to += from`, with a rounding.
+fn add_rounded<E: Operand>(from: &[f32], to: &mut [E], round: impl Fn(f32) -> E) {
+    for (to, &from) in to.iter_mut().zip(from) {
+        *to = round(to.widen() + from);
     }
 }
 
@@ -214,6 +206,11 @@ impl Blocks for Bf16 {
     type Element = bf16;
     type Sum = f32;
     type Packed = bf16;
+
+    fn engine(level: SimdLevel) -> Option<Bf16Engine> {
+        // Every other level widens, whatever is asked for.
+        (level == SimdLevel::Avx512).then(Bf16Engine::current)
+    }
 
     fn packed_len(channels: usize, width: usize) -> usize {
         packed_bf16_len(channels, width)
@@ -262,8 +259,11 @@ impl Blocks for Bf16 {
         dot_widened(a, b)
     }
 
-    fn deliver(factor: f32, from: &[f32], how: Accumulate, to: &mut [bf16]) {
-        deliver_rounded(factor, from, how, to, bf16::from_f32);
+    fn deliver(level: SimdLevel, from: &[f32], how: Accumulate, to: &mut [bf16]) {
+        match how {
+            Accumulate::Write => f32_to_bf16(level, from, to),
+            Accumulate::Add => add_rounded(from, to, bf16::from_f32),
+        }
     }
 }
 
@@ -323,7 +323,10 @@ impl Blocks for F16 {
         dot_widened(a, b)
     }
 
-    fn deliver(factor: f32, from: &[f32], how: Accumulate, to: &mut [f16]) {
-        deliver_rounded(factor, from, how, to, f16::from_f32);
+    fn deliver(level: SimdLevel, from: &[f32], how: Accumulate, to: &mut [f16]) {
+        match how {
+            Accumulate::Write => f32_to_f16(level, from, to),
+            Accumulate::Add => add_rounded(from, to, f16::from_f32),
+        }
     }
 }

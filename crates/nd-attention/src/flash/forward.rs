@@ -7,7 +7,7 @@ use nd_simd::matmul::{MatMut, MatRef};
 use nd_simd::permute::transpose_block;
 use nd_simd::{Isa, Kernel, SimdReal, dispatch};
 
-use super::element::Blocks;
+use super::element::{Blocks, with_engine};
 use super::mask::Visibility;
 use super::memory::{pieces, total};
 use super::plan::{Dims, FlashPlan, LANE_GRAIN};
@@ -56,16 +56,13 @@ pub(super) fn run<E: Blocks>(arguments: &Forward<'_, E>) {
     let (block_q, _) = arguments.plan.blocks(dims);
     let blocks = dims.queries.div_ceil(block_q);
     let tasks = dims.batch * dims.heads * blocks;
+    let engine = E::engine(arguments.plan.level);
     for_each(arguments.plan.parallel, 0, tasks, &|task| {
         let (pair, block) = (task / blocks, task % blocks);
         let first = block * block_q;
         let count = block_q.min(dims.queries - first);
-        query_block(
-            arguments,
-            (pair / dims.heads, pair % dims.heads),
-            first,
-            count,
-        );
+        let head = (pair / dims.heads, pair % dims.heads);
+        with_engine(engine, || query_block(arguments, head, first, count));
     });
 }
 
@@ -114,10 +111,10 @@ fn query_block<E: Blocks>(
     let out = &mut out[..count * dv];
     let tokens = q.block(b, h, first, count);
     E::pack(level, tokens, plan.scale, &mut queries, width);
-    let (largest, rest) = stats.split_at_mut(width);
+    let (base, rest) = stats.split_at_mut(width);
     let (sum, rest) = rest.split_at_mut(width);
     let factor = &mut rest[..width];
-    largest.fill(lowest);
+    base.fill(lowest);
     sum.fill(zero);
     let mut empty = true;
     let (start, end) = visibility.keys_of(b, first, count);
@@ -133,7 +130,7 @@ fn query_block<E: Blocks>(
         E::scores(level, plan.scale, block, &queries, width, tile);
         plan.prepare(dims, visibility, (b, h), (first, count), keys, tile, width);
         let running = Running {
-            largest: &mut *largest,
+            base: &mut *base,
             sum: &mut *sum,
             factor: &mut *factor,
         };
@@ -157,6 +154,13 @@ fn query_block<E: Blocks>(
         );
         empty = false;
     }
+    for (factor, &sum) in factor.iter_mut().zip(&*sum) {
+        // Zero: nothing is visible, or only minus infinities.
+        *factor = if sum == zero { zero } else { one / sum };
+    }
+    if !empty {
+        scale_rows(level, out, dv, &factor[..count]);
+    }
     for i in 0..count {
         // SAFETY: the tokens of this block of queries of this head are this task's.
         let (row, log) = unsafe {
@@ -166,14 +170,13 @@ fn query_block<E: Blocks>(
             )
         };
         if empty || sum[i] == zero {
-            // Nothing is visible, or only minus infinities.
             row.fill(E::Element::ZERO);
             *log = lowest;
             continue;
         }
         let from = &out[i * dv..(i + 1) * dv];
-        E::deliver(one / sum[i], from, Accumulate::Write, row);
-        *log = largest[i] + E::Sum::from_f64(sum[i].to_f64().ln());
+        E::deliver(level, from, Accumulate::Write, row);
+        *log = base[i] + E::Sum::from_f64(sum[i].to_f64().ln());
     }
 }
 

@@ -108,7 +108,8 @@ impl<'a> Visibility<'a> {
             assert_eq!(
                 lengths.len(),
                 batch,
-                "key lengths: one for each row of the batch"
+                "key lengths of a mask: expected one for each of {batch} rows of the batch, found {}",
+                lengths.len()
             );
             if let Some((b, &length)) = lengths.iter().enumerate().find(|(_, len)| **len > keys) {
                 panic!("row {b} is said to have {length} keys, but there are {keys}");
@@ -152,7 +153,9 @@ impl<'a> Visibility<'a> {
             let last = match place {
                 Some(place) => place.saturating_add(after).saturating_add(1),
                 // `place` is `-(queries - keys - i)`.
-                None => (after + 1).saturating_sub(self.queries - self.keys - i),
+                None => after
+                    .saturating_add(1)
+                    .saturating_sub(self.queries - self.keys - i),
             };
             end = end.min(last);
         }

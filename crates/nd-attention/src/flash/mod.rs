@@ -9,6 +9,7 @@
 //! * Both products read K and V where they lie; only a block of queries is transposed, once.
 //! * A query is a lane. Its maximum and its sum run down the tile, vector by vector, and no vector is ever summed across.
 //! * The probabilities come out as the transpose that the product with V wants: its left operand may have any strides.
+//! * The output so far is scaled down only when the largest score has grown by much: until then the old one is as good a base.
 //!
 //! Backward computes each block of scores again from the saved logarithm of its sum, and from it all gradients.
 //!
@@ -22,6 +23,7 @@ mod attention;
 mod backward;
 mod bias;
 mod element;
+mod exponential;
 mod forward;
 mod mask;
 mod memory;

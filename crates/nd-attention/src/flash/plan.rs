@@ -170,33 +170,48 @@ impl<R: SimdReal> FlashPlan<'_, R> {
                 && vl.tokens == kl.tokens
                 && kl.channels == ql.channels,
             "attention of q {:?}, k {:?}, v {:?}: expected q [B, H, N_q, d], k [B, H_k, N_k, d], \
-             v [B, H_v, N_k, d_v]",
+             v [B, H_v, N_k, d_v], with one B, one N_k and one d",
             ql.shape(),
             kl.shape(),
             vl.shape()
         );
         assert!(
             kl.heads > 0 && ql.heads.is_multiple_of(kl.heads),
-            "{} heads of queries cannot share {} heads of keys evenly",
+            "{} heads of queries cannot share {} heads of keys evenly: q {:?}, k {:?}",
             ql.heads,
-            kl.heads
+            kl.heads,
+            ql.shape(),
+            kl.shape()
         );
         assert!(
             vl.heads > 0 && kl.heads.is_multiple_of(vl.heads),
-            "{} heads of keys cannot share {} heads of values evenly",
+            "{} heads of keys cannot share {} heads of values evenly: k {:?}, v {:?}",
             kl.heads,
-            vl.heads
+            vl.heads,
+            kl.shape(),
+            vl.shape()
         );
-        assert!(ql.channels > 0, "attention with d = 0 has no scores");
+        assert!(
+            ql.channels > 0,
+            "attention of q {:?} and k {:?} with d = 0 has no scores: expected at least one channel on the last axis",
+            ql.shape(),
+            kl.shape()
+        );
         assert!(
             kl.tokens > 0,
-            "attention over zero keys has no probabilities"
+            "attention of q {:?} over zero keys, k {:?}, has no probabilities: expected at least one; rows of a batch without keys are \
+             said by the mask's key_lengths",
+            ql.shape(),
+            kl.shape()
         );
         assert!(
             self.scale.is_finite(),
-            "the scale of attention is {}, expected a finite number",
+            "the scale of attention is {}, expected a finite number such as 1 / sqrt(d)",
             self.scale
         );
+        if let Some(dropout) = &self.dropout {
+            dropout.check();
+        }
         let dims = Dims {
             batch: ql.batch,
             heads: ql.heads,
@@ -215,16 +230,19 @@ impl<R: SimdReal> FlashPlan<'_, R> {
 
     /// Queries and keys of a block.
     pub(super) fn blocks(&self, dims: &Dims) -> (usize, usize) {
-        let masked = self.mask.leaves_out_blocks();
+        // As many blocks as of the greatest size, but nearly equal: a small last block is nothing but edges.
+        let equal = |tokens: usize, most: usize| {
+            let tokens = tokens.max(1);
+            tokens.div_ceil(tokens.div_ceil(most))
+        };
         let q = match self.block_q {
-            0 if masked => BLOCK_Q_MASKED,
-            0 => BLOCK_Q,
+            0 if self.mask.leaves_out_blocks() => equal(dims.queries, BLOCK_Q_MASKED),
+            0 => equal(dims.queries, BLOCK_Q),
             chosen => chosen,
         };
-        let k = if self.block_k == 0 {
-            BLOCK_K
-        } else {
-            self.block_k
+        let k = match self.block_k {
+            0 => equal(dims.keys, BLOCK_K),
+            chosen => chosen,
         };
         (
             q.min(dims.queries.max(1)).next_multiple_of(LANE_GRAIN),
@@ -251,7 +269,8 @@ impl<R: SimdReal> FlashPlan<'_, R> {
     /// that sees nothing, whose output is zero.
     ///
     /// # Panics
-    /// The shapes do not fit each other, there are no keys or no channels, or the scale is not finite.
+    /// The shapes do not fit each other, there are no keys or no channels, the scale is not finite, or the dropout rate is not in
+    /// `[0, 1)`.
     #[track_caller]
     pub fn forward(
         &self,

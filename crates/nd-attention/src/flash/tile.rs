@@ -1,12 +1,18 @@
 //! What happens to a tile of scores between the products: `[keys, queries]`, queries across.
 
 use nd_core::SimdLevel;
-use nd_simd::{Isa, Kernel, Lanes, SimdReal, dispatch, math};
+use nd_simd::{Isa, Kernel, Lanes, SimdReal, dispatch};
+
+use super::exponential::weight;
+
+/// How much the largest score may exceed the base before the base follows: exponentials reach 3000 then, and nothing is lost, because
+/// all are divided by their sum in the end.
+const SLACK: f64 = 8.0;
 
 /// The running softmax of a block of queries.
 pub(super) struct Running<'a, R> {
-    /// The largest score so far.
-    pub(super) largest: &'a mut [R],
+    /// What exponentials are relative to: the largest score so far, or one that is less than [`SLACK`] below it.
+    pub(super) base: &'a mut [R],
     /// The sum of exponentials, relative to it.
     pub(super) sum: &'a mut [R],
     /// How much the block has scaled the past down: written.
@@ -75,10 +81,11 @@ impl<S: Isa, R: SimdReal> Columns<'_, '_, S, R> {
         let lane = |x| Lanes::<S, R>::from_raw(simd, x);
         let one = Lanes::<S, R>::splat(simd, R::ONE);
         let lowest = Lanes::<S, R>::splat(simd, R::from_f64(f64::NEG_INFINITY));
+        let slack = Lanes::<S, R>::splat(simd, R::from_f64(SLACK));
         let at = |j: usize| (column + j) * Lanes::<S, R>::LEN;
         let mut old = [lowest; N];
         for j in 0..N {
-            old[j] = Lanes::load(simd, &self.running.largest[at(j)..]);
+            old[j] = Lanes::load(simd, &self.running.base[at(j)..]);
         }
         let mut best = old;
         // NaN is dropped here; it comes back through the exponential.
@@ -91,24 +98,28 @@ impl<S: Isa, R: SimdReal> Columns<'_, '_, S, R> {
         let mut base = best;
         let mut total = [Lanes::<S, R>::zero(simd); N];
         for j in 0..N {
+            // Where one of them is infinite the difference is not within the slack, and the base follows.
+            best[j] = (best[j] - old[j])
+                .less_or_equal(slack)
+                .select(old[j], best[j]);
             // A query that has seen nothing yet stays at zero rather than at infinity minus infinity.
             base[j] = best[j].equal(lowest).select(Lanes::zero(simd), best[j]);
         }
         for row in self.vectors.chunks_exact_mut(self.across) {
             let row = &mut row[column..column + N];
             for j in 0..N {
-                let e = math::exp_or_zero(lane(row[j]) - base[j]);
+                let e = weight(lane(row[j]) - base[j]);
                 row[j] = e.raw();
                 total[j] += e;
             }
         }
         let mut changed = false;
         for j in 0..N {
-            let scale = math::exp_or_zero(old[j] - base[j]);
+            let scale = weight(old[j] - base[j]);
             let sum = &mut self.running.sum[at(j)..];
             let past = Lanes::<S, R>::load(simd, sum);
             past.mul_add(scale, total[j]).store(sum);
-            best[j].store(&mut self.running.largest[at(j)..]);
+            best[j].store(&mut self.running.base[at(j)..]);
             scale.store(&mut self.running.factor[at(j)..]);
             changed |= (!scale.equal(one)).any();
         }
@@ -116,7 +127,7 @@ impl<S: Isa, R: SimdReal> Columns<'_, '_, S, R> {
     }
 }
 
-/// Turns scores into exponentials relative to the largest score so far; whether the past has to be scaled by
+/// Turns scores into exponentials relative to the base; whether the past has to be scaled by
 /// `running.factor`.
 ///
 /// All slices have `width` numbers per row, a multiple of 16.
@@ -176,7 +187,7 @@ impl<R: SimdReal> Kernel for Again<'_, R> {
             let row = scores.iter_mut().zip(gradients).zip(lse.iter().zip(delta));
             if factors.is_empty() {
                 for ((score, gradient), (&lse, &delta)) in row {
-                    let probability = math::exp_or_zero(lane(*score) - lane(lse));
+                    let probability = weight(lane(*score) - lane(lse));
                     let ds = probability * (lane(*gradient) - lane(delta));
                     *score = probability.raw();
                     *gradient = ds.raw();
@@ -184,7 +195,7 @@ impl<R: SimdReal> Kernel for Again<'_, R> {
             } else {
                 let (factors, _) = R::split::<S>(&factors[p * width..(p + 1) * width]);
                 for (((score, gradient), (&lse, &delta)), &factor) in row.zip(factors) {
-                    let probability = math::exp_or_zero(lane(*score) - lane(lse));
+                    let probability = weight(lane(*score) - lane(lse));
                     let dropped = probability * lane(factor);
                     let ds = probability * (lane(*gradient) * lane(factor) - lane(delta));
                     *score = dropped.raw();
@@ -230,11 +241,14 @@ impl<R: SimdReal> Kernel for ScaleRows<'_, R> {
 
     #[inline(always)]
     fn run<S: Isa>(self, simd: S) {
-        let lanes = Lanes::<S, R>::LEN;
         for (row, &factor) in self.x.chunks_exact_mut(self.cols).zip(self.factors) {
-            let factor = Lanes::splat(simd, factor);
-            for part in row.chunks_mut(lanes) {
-                (Lanes::<S, R>::load_partial(simd, part) * factor).store_partial(part);
+            let lanes = Lanes::splat(simd, factor);
+            let (row, rest) = R::split_mut::<S>(row);
+            for x in row {
+                *x = (Lanes::<S, R>::from_raw(simd, *x) * lanes).raw();
+            }
+            for x in rest {
+                *x *= factor;
             }
         }
     }

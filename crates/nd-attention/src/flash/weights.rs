@@ -5,7 +5,7 @@ use std::any::Any;
 use nd_core::{Element, Real};
 use nd_simd::SimdReal;
 
-use super::element::{Bf16, Blocks, F16, Full};
+use super::element::{Bf16, Blocks, F16, Full, with_engine};
 use super::forward::for_each;
 use super::mask::Visibility;
 use super::memory::{pieces, total};
@@ -101,23 +101,23 @@ fn run<E: Blocks>(arguments: &Weights<'_, E>) {
         WeightsOf::EachHead => (dims.heads, 1),
         WeightsOf::MeanOfHeads => (1, dims.heads),
     };
-    for_each(
-        arguments.plan.parallel,
-        0,
-        dims.batch * heads * blocks,
-        &|task| {
-            let (pair, first) = (task / blocks, task % blocks * block_q);
-            let (b, head) = (pair / heads, pair % heads);
-            let count = block_q.min(dims.queries - first);
-            for i in 0..count {
-                // SAFETY: these queries of this head, or of all, are this task's.
-                unsafe { arguments.to.row(b, head, first + i) }.fill(E::Sum::ZERO);
-            }
-            for h in head..head + share {
-                query_block(arguments, (b, h, head), first, count, share);
-            }
-        },
-    );
+    let engine = E::engine(arguments.plan.level);
+    let tasks = dims.batch * heads * blocks;
+    for_each(arguments.plan.parallel, 0, tasks, &|task| {
+        let (pair, first) = (task / blocks, task % blocks * block_q);
+        let (b, head) = (pair / heads, pair % heads);
+        let count = block_q.min(dims.queries - first);
+        for i in 0..count {
+            // SAFETY: these queries of this head, or of all, are this task's.
+            unsafe { arguments.to.row(b, head, first + i) }.fill(E::Sum::ZERO);
+        }
+        for h in head..head + share {
+            let place = (b, h, head);
+            with_engine(engine, || {
+                query_block(arguments, place, first, count, share)
+            });
+        }
+    });
 }
 
 /// Adds the weights of a block of queries of head `h`, divided by `share`, to head `to` of the result.
