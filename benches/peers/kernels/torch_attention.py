@@ -12,7 +12,7 @@ import statistics
 from importlib import metadata
 from pathlib import Path
 
-from torch_kernels import Ours, check_versions, interval, restart_on_one_thread, seconds_of
+from torch_kernels import Ours, check_versions, interval, restart_with_threads, seconds_of
 
 ROOT = Path(__file__).resolve().parents[3]
 SHAPES = ((32, 8, 64, 64), (32, 8, 96, 64), (8, 8, 336, 64), (4, 8, 1024, 64), (1, 8, 4096, 64), (1, 1, 16384, 64))
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--ours", type=Path, default=ROOT / "target/release/attention")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    restart_on_one_thread()
+    restart_with_threads(arguments.threads)
     check_versions()
     if not arguments.ours.exists():
         parser.error(f"no {arguments.ours}: run `cargo build --release -p nd-bench` in {ROOT}, or give --ours")
@@ -64,7 +64,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     kind = torch.bfloat16 if arguments.bf16 else torch.float32
     suffix = " bf16" if arguments.bf16 else ""
-    ours, results = Ours(arguments.ours), []
+    ours, results = Ours(arguments.ours, arguments.threads), []
     print("| case | ours, ms | torch, ms | ours / torch | 95 % |\n|---|---|---|---|---|")
     for case, tokens, call in cases(torch, kind):
         name = case + suffix
@@ -73,7 +73,7 @@ def main() -> None:
         times = []
         for _ in range(arguments.rounds):
             theirs = seconds_of(call, arguments.turn)
-            times.append((ours.seconds(f"{name}\t{arguments.threads}", arguments.turn), theirs))
+            times.append((ours.seconds(name, arguments.turn), theirs))
         median, low, high = interval([theirs / mine for mine, theirs in times])
         mine, theirs = (statistics.median(column) * 1e3 for column in zip(*times))
         results.append(

@@ -9,7 +9,7 @@
 //! rounds; *causal* is the time under a causal mask over that without, *x standard* behind it against standard attention with the
 //! same mask; *two threads* the speed of two over that of one; *bf16* the speed with inputs in bf16. `--sparse` prints the time of block-sparse attention, relative to the
 //! full one and divided by the share of blocks that are kept. With `--serve` a script in another language takes turns with us: it writes
-//! `CASE\tTHREADS\tSECONDS`, " bf16" behind the case if inputs shall be, and reads the seconds of one call.
+//! `CASE\tSECONDS\tTHREADS`, " bf16" behind the case if inputs shall be, and reads the seconds of one call.
 
 #![forbid(unsafe_code)]
 
@@ -169,7 +169,7 @@ fn sparse(effort: Effort) {
     }
 }
 
-/// Answers lines `CASE\tTHREADS\tSECONDS`.
+/// Answers lines `CASE\tSECONDS\tTHREADS`.
 fn serve() -> std::io::Result<()> {
     let mut current: Option<(String, Contestant)> = None;
     let mut output = std::io::stdout().lock();
@@ -185,16 +185,15 @@ fn serve() -> std::io::Result<()> {
 }
 
 fn answer(current: &mut Option<(String, Contestant)>, line: &str) -> Result<f64, String> {
-    let (name, seconds) = line
-        .rsplit_once('\t')
-        .ok_or("expected CASE, THREADS and SECONDS with tabs between")?;
+    let parts: Vec<&str> = line.split('\t').collect();
+    let &[case, seconds, threads] = &parts[..] else {
+        return Err("expected CASE, SECONDS and THREADS with tabs between".to_owned());
+    };
     let seconds: f64 = seconds
         .parse()
         .map_err(|_| format!("`{seconds}` is no number of seconds"))?;
-    if current.as_ref().is_none_or(|(made, _)| made != name) {
-        let (case, threads) = name
-            .split_once('\t')
-            .ok_or("expected a number of threads")?;
+    let name = format!("{case}\t{threads}");
+    if current.as_ref().is_none_or(|(made, _)| *made != name) {
         let threading = match threads {
             "1" => Threading::One,
             "2" => Threading::Two,
@@ -215,7 +214,7 @@ fn answer(current: &mut Option<(String, Contestant)>, line: &str) -> Result<f64,
         } else {
             flash(found, &inputs, threading)
         };
-        *current = Some((name.to_owned(), contestant));
+        *current = Some((name, contestant));
     }
     let (_, contestant) = current.as_mut().ok_or("a contestant that was just made")?;
     (contestant.run)();
