@@ -29,7 +29,7 @@ pub struct FoldScore {
 pub struct CrossValidation {
     /// A score for each fold, the earliest test first; `None` for those that failed or did not begin.
     pub folds: Vec<Option<FoldScore>>,
-    /// The folds that failed. A score that is NaN is a failure.
+    /// The folds that failed. A score that is NaN or minus infinity is a failure.
     pub failures: Vec<TaskFailure>,
     /// Whether the call was cancelled before every fold was done.
     pub cancelled: bool,
@@ -104,8 +104,17 @@ pub(crate) fn run_fold<D: Samples, M: Fit<D> + ?Sized>(
     task.check()?;
     let (rows, test) = fold.evaluation();
     let score = model.score(&fitted, &part(&rows), test, task)?;
-    if score.is_nan() {
-        return Err("its score is NaN".into());
+    // Infinity ranks last; its opposite would rank first, and is no better than NaN.
+    if score.is_nan() || score == f64::NEG_INFINITY {
+        let tested = match &fold.test {
+            Rows::Range(range) => format!("rows {} to {}", range.start, range.end - 1),
+            Rows::Picked(rows) => format!("{} picked rows", rows.len()),
+        };
+        return Err(format!(
+            "the score over {tested} is {score}, expected a number, smaller for a better model: look for missing values there, or \
+             for a training that diverged"
+        )
+        .into());
     }
     Ok(FoldScore {
         fold: fold.clone(),

@@ -52,8 +52,12 @@ impl EnsembleAggregation {
                     return Err(ParallelError::WeightCount { weights, models });
                 }
                 let bad = |w: &f64| !(w.is_finite() && *w >= 0.0);
-                let all_zero = weights.iter().all(|&w| w == 0.0);
-                let bad = weights.iter().position(bad).or(all_zero.then_some(0));
+                let sum: f64 = weights.iter().sum();
+                let of_sum = || {
+                    let largest = (0..models).max_by(|&a, &b| weights[a].total_cmp(&weights[b]));
+                    largest.filter(|_| sum == 0.0 || !sum.is_finite())
+                };
+                let bad = weights.iter().position(bad).or_else(of_sum);
                 bad.map_or(Ok(()), |index| {
                     let found = weights[index];
                     Err(ParallelError::Weight { index, found })

@@ -53,6 +53,14 @@ pub enum ParallelError {
         /// The samples there are.
         samples: usize,
     },
+    /// Data that could not say how many samples they have.
+    #[error(
+        "the samples of the data could not be counted ({message}): give data whose parts have the same number of rows"
+    )]
+    Samples {
+        /// What they said.
+        message: String,
+    },
     /// Shuffled folds of a time series.
     #[error(
         "the samples are points in time, and shuffled folds would train on the future: use Folds::expanding or Folds::sliding"
@@ -61,6 +69,16 @@ pub enum ParallelError {
     /// A grid without points.
     #[error("the grid has no points: give at least one value for every parameter")]
     EmptyGrid,
+    /// A grid of more points than could be kept, let alone tried.
+    #[error(
+        "the grid has {points} points, but at most {most} can be searched: give fewer parameters, or fewer values for each"
+    )]
+    LargeGrid {
+        /// The points, as a number in words: there may be more than an integer holds.
+        points: String,
+        /// The most there may be.
+        most: usize,
+    },
     /// A parameter of a grid without a value, or named twice.
     #[error("the grid has {found} for the parameter {name:?}: {expected}")]
     GridAxis {
@@ -89,7 +107,7 @@ pub enum ParallelError {
     },
     /// A weight that cannot be.
     #[error(
-        "weight {index} of the ensemble is {found}: weights are finite, not negative, and not all zero"
+        "weight {index} of the ensemble is {found}: weights are finite, as is their sum, not negative, and not all zero"
     )]
     Weight {
         /// Which weight.

@@ -16,6 +16,7 @@ use nd_core::rng::{Key, Stream};
 use nd_core::{Rows, Samples};
 
 use crate::error::ParallelError;
+use crate::lanes::guarded;
 
 /// Which samples train.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,12 +148,13 @@ impl Folds {
     /// The folds of some data, the earliest test first.
     ///
     /// # Errors
-    /// No folds, an empty part, more than the data have, or shuffled folds of data in time order.
+    /// No folds, an empty part, more than the data have, shuffled folds of data in time order, or data whose parts differ in length.
     pub fn of<D: Samples>(&self, data: &D) -> Result<Vec<Fold>, ParallelError> {
         if matches!(self.style, FoldStyle::Shuffled { .. }) && !data.is_independent() {
             return Err(ParallelError::NotIndependent);
         }
-        self.over(data.samples())
+        let samples = guarded(|| data.samples());
+        self.over(samples.map_err(|message| ParallelError::Samples { message })?)
     }
 
     /// The folds of so many samples, the earliest test first.

@@ -12,9 +12,12 @@ pub trait Grid {
     /// Every point, in the order in which they are tried.
     ///
     /// # Errors
-    /// A grid that is empty or names a parameter twice.
+    /// A grid that is empty, names a parameter twice, or has more points than could be kept.
     fn points(&self) -> Result<Vec<Self::Point>, ParallelError>;
 }
+
+/// Points of a [`ParamGrid`] at most: some hundred megabytes of names and values, and more fits than anybody waits for.
+const MOST_POINTS: usize = 1_000_000;
 
 fn listed<P: Clone>(points: &[P]) -> Result<Vec<P>, ParallelError> {
     if points.is_empty() {
@@ -158,6 +161,15 @@ impl Grid for ParamGrid {
     fn points(&self) -> Result<Vec<ParamPoint>, ParallelError> {
         if self.axes.is_empty() {
             return Err(ParallelError::EmptyGrid);
+        }
+        let sizes = || self.axes.iter().map(|(_, values)| values.len());
+        let count = sizes().try_fold(1usize, |n, size| n.checked_mul(size.max(1)));
+        if count.is_none_or(|count| count > MOST_POINTS) {
+            let points: f64 = sizes().map(|size| size.max(1) as f64).product();
+            return Err(ParallelError::LargeGrid {
+                points: count.map_or_else(|| format!("{points:e}"), |count| count.to_string()),
+                most: MOST_POINTS,
+            });
         }
         let mut points = vec![ParamPoint::default()];
         for (i, (name, values)) in self.axes.iter().enumerate() {

@@ -19,6 +19,9 @@ use crate::traits::{Predict, Values};
 /// Levels of the intervals of draws when none are asked for.
 const LEVELS: [f64; 2] = [0.8, 0.95];
 
+/// Draws for which room is made beforehand.
+const MOST_RESERVED: usize = 1 << 12;
+
 /// How sure a prediction is, number by number.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Uncertainty<Y> {
@@ -133,7 +136,7 @@ impl<X: Sync, Y: Values, M: Draw<X, Y>> PredictUncertain<X, Y> for MonteCarlo<M>
         }
         let mut of_sample: Vec<Vec<Y>> = samples
             .iter()
-            .map(|_| Vec::with_capacity(ask.draws))
+            .map(|_| Vec::with_capacity(ask.draws.min(MOST_RESERVED)))
             .collect();
         for draw in 0..ask.draws {
             let (seed, first) = (ask.seed, ask.first);

@@ -1,10 +1,12 @@
 //! Every piece of bad input is a typed error that says what to change.
 
+use std::ops::Range;
+
 use nd_core::CoreError;
 use nd_parallel::{
-    EnsembleAggregation, Folds, MonteCarlo, Parallel, ParallelConfig, ParallelError, ParamGrid,
-    Spread, parallel_batch_inference, parallel_cross_validation, parallel_ensemble_predict,
-    parallel_grid_search,
+    BoxError, Draw, DrawKey, EnsembleAggregation, Fit, Folds, MonteCarlo, Parallel, ParallelConfig,
+    ParallelError, ParamGrid, Spread, Task, Tune, parallel_batch_inference,
+    parallel_cross_validation, parallel_ensemble_predict, parallel_grid_search,
 };
 
 use crate::models::{Level, Noisy, Waves, samples};
@@ -91,6 +93,140 @@ fn folds() {
     );
     says(&of(Folds::expanding(usize::MAX)), &["fewer folds"]);
     says(&of(Folds::sliding(2, usize::MAX)), &["found 10"]);
+    for huge in [
+        Folds::expanding(2).gap(usize::MAX),
+        Folds::expanding(2).step(usize::MAX),
+        Folds::expanding(2).test_samples(usize::MAX),
+    ] {
+        says(&of(huge), &["found 10", "more data"]);
+    }
+    // One fold in time order trains on the first half; no data have no folds.
+    assert_eq!(Folds::from(1).of(&data).unwrap()[0].test.len(), 5);
+    let none: Vec<f64> = Vec::new();
+    says(
+        &Folds::from(1).of(&none).unwrap_err(),
+        &["1 folds need at least 2 samples", "found 0"],
+    );
+    let uneven = (vec![0.0; 10], vec![1; 7]);
+    says(
+        &Folds::from(2).of(&uneven).unwrap_err(),
+        &["could not be counted", "10", "7", "same number of rows"],
+    );
+}
+
+#[test]
+fn scores_that_are_no_numbers_are_failures_with_their_place() {
+    struct Scores(Vec<f64>);
+    impl Fit<Vec<f64>> for Scores {
+        type Fitted = ();
+        fn fit(&self, _: &Vec<f64>, _: &Task<'_>) -> Result<(), BoxError> {
+            Ok(())
+        }
+        fn score(
+            &self,
+            (): &(),
+            _: &Vec<f64>,
+            _: Range<usize>,
+            task: &Task<'_>,
+        ) -> Result<f64, BoxError> {
+            Ok(self.0[task.index() % 2])
+        }
+    }
+    impl Tune<Vec<f64>> for Scores {
+        fn tune(&self, scores: &Vec<f64>) -> Result<Self, BoxError> {
+            Ok(Self(scores.clone()))
+        }
+    }
+    let data = vec![0.0; 30];
+    let (inf, nan) = (f64::INFINITY, f64::NAN);
+    let grid = [
+        vec![nan, 1.0],
+        vec![inf, 2.0],
+        vec![3.0, 4.0],
+        vec![inf, -inf],
+        vec![-nan, -nan],
+    ];
+    let search = Parallel::new(ParallelConfig::default())
+        .folds(2)
+        .grid_search(&Scores(Vec::new()), &data, &grid)
+        .unwrap();
+    let order: Vec<usize> = search.ranking.iter().map(|point| point.index).collect();
+    assert_eq!(order, [2, 1], "an infinite score is the last");
+    let failed: Vec<_> = search
+        .failed
+        .iter()
+        .map(|point| (point.failure.index, point.fold))
+        .collect();
+    assert_eq!(failed, [(0, Some(0)), (3, Some(1)), (4, Some(0))]);
+    let text = search.failed[0].failure.to_string();
+    for words in [
+        "number 0",
+        "rows 10 to 19",
+        "is NaN",
+        "expected a number",
+        "missing values",
+    ] {
+        assert!(text.contains(words), "{text} lacks {words}");
+    }
+    let all_bad = parallel_grid_search(
+        &Scores(Vec::new()),
+        &data,
+        &[vec![nan, nan]],
+        &ParallelConfig::default(),
+    );
+    assert!(all_bad.unwrap().best().is_none());
+    let folds = parallel_cross_validation(
+        &Scores(vec![1.0, nan]),
+        &data,
+        2,
+        &ParallelConfig::default(),
+    );
+    says(
+        &folds.unwrap_err(),
+        &["1 of 2 folds", "number 1", "rows 20 to 29"],
+    );
+}
+
+#[test]
+fn nothing_to_predict_is_no_mistake() {
+    let (model, none) = (Waves::new(1.0), samples(0));
+    let config = ParallelConfig {
+        chunk_size: usize::MAX,
+        ..Default::default()
+    };
+    assert!(
+        parallel_batch_inference(&model, &none, &config)
+            .unwrap()
+            .is_empty()
+    );
+    let mean = EnsembleAggregation::Mean;
+    assert!(
+        parallel_ensemble_predict(&[model], &none, mean.clone(), &config)
+            .unwrap()
+            .is_empty()
+    );
+    let end = Parallel::new(config)
+        .stream(&model, none, |_, _| ())
+        .unwrap();
+    assert_eq!((end.samples, end.failed, end.cancelled), (0, 0, false));
+    // A chunk may be larger than the data.
+    let data = samples(5);
+    assert_eq!(
+        parallel_batch_inference(&model, &data, &config)
+            .unwrap()
+            .len(),
+        5
+    );
+    assert_eq!(
+        parallel_ensemble_predict(&[model, model], &data, mean, &config)
+            .unwrap()
+            .len(),
+        5
+    );
+    let end = Parallel::new(config)
+        .stream(&model, data, |_, _| ())
+        .unwrap();
+    assert_eq!(end.samples, 5);
 }
 
 #[test]
@@ -115,6 +251,13 @@ fn grids_and_budgets() {
         &search(ParamGrid::new().axis("a", [1]).axis("a", [2])),
         &["two lists", "one list"],
     );
+    let axes = |n: usize| {
+        (0..n).fold(ParamGrid::new(), |grid, i| {
+            grid.axis(format!("p{i}"), 0..100)
+        })
+    };
+    says(&search(axes(4)), &["100000000 points", "1000000", "fewer"]);
+    says(&search(axes(30)), &["1e60 points", "fewer"]);
     let error = Parallel::new(config)
         .trial_budget(0)
         .grid_search(&model, &data, &[1.0]);
@@ -144,6 +287,7 @@ fn ensembles() {
     says(&weights(&[1.0, -1.0]), &["weight 1", "-1"]);
     says(&weights(&[f64::NAN, 1.0]), &["weight 0", "NaN"]);
     says(&weights(&[0.0, 0.0]), &["not all zero"]);
+    says(&weights(&[f64::MAX, f64::MAX]), &["weight 1", "sum"]);
     says(
         &of(EnsembleAggregation::TrimmedMeanOf(0.5)),
         &["0.5", "less than 0.5"],
@@ -156,6 +300,12 @@ fn ensembles() {
 
 #[test]
 fn uncertainty() {
+    struct OneDraw;
+    impl Draw for OneDraw {
+        fn draw(&self, _: &[Vec<f32>], key: DrawKey) -> Result<Vec<Vec<f32>>, BoxError> {
+            Err(format!("draw {} is one too many", key.draw).into())
+        }
+    }
     let data = samples(2);
     let parallel = || Parallel::new(ParallelConfig::default());
     for level in [0.0, 1.0, -3.0, 95.0, f64::NAN] {
@@ -172,6 +322,14 @@ fn uncertainty() {
         .batch_inference_with_uncertainty(&MonteCarlo(Noisy), &data)
         .unwrap();
     assert!(few.failures[0].message.contains("give at least 2"));
+    let many = parallel()
+        .draws(usize::MAX)
+        .batch_inference_with_uncertainty(&MonteCarlo(OneDraw), &data)
+        .unwrap();
+    assert_eq!(
+        many.failures[1].to_string(),
+        "number 1: draw 0 is one too many"
+    );
     let one = parallel()
         .batch_inference_with_uncertainty(&Spread(&[Waves::new(1.0)]), &data)
         .unwrap();
