@@ -1,7 +1,8 @@
 //! Every kernel of nd-simd at every level of this machine, the scalar level beside it.
 //!
 //! `cargo bench -p nd-bench --bench simd_benchmarks -- [FILTER]`. Criterion prints elements a second; for products an element is a
-//! floating-point operation, so Gelem/s are GFLOP/s. Without a filter it takes about ten minutes.
+//! floating-point operation, so Gelem/s are GFLOP/s. Without a filter it takes about ten minutes; the scalar level, which would need
+//! seconds for a call of the largest cases and ten calls at least, is left out of those.
 
 #![forbid(unsafe_code)]
 
@@ -10,6 +11,9 @@ use std::time::Duration;
 use criterion::{Criterion, SamplingMode, Throughput};
 use nd_bench::kernels::{Work, cases};
 use nd_core::SimdLevel;
+
+/// Operations from which on the scalar level is left out: about a second.
+const MOST_SCALAR: f64 = 1e9;
 
 fn main() {
     let mut criterion = Criterion::default()
@@ -28,7 +32,11 @@ fn main() {
         });
         // Data is made when a benchmark of the case runs: criterion's filter may leave it out.
         let mut run = None;
+        let large = matches!(case.work, Work::Flops(flops) if flops > MOST_SCALAR);
         for level in SimdLevel::supported() {
+            if large && level == SimdLevel::Scalar {
+                continue;
+            }
             group.bench_function(level.to_string(), |bencher| {
                 let run = run.get_or_insert_with(&case.make);
                 bencher.iter(|| (run.at)(level));
