@@ -44,13 +44,38 @@ pub struct Turns {
 impl Turns {
     /// Times the functions `0..count`; `call(i)` calls the `i`-th once.
     pub fn take(count: usize, effort: Effort, mut call: impl FnMut(usize)) -> Self {
-        let mut time = |i: usize, calls: usize| {
+        Self::rounds_of(count, effort, |i, calls| {
             let start = Instant::now();
             for _ in 0..calls {
                 call(i);
             }
             start.elapsed().as_secs_f64() / calls as f64
-        };
+        })
+    }
+
+    /// As [`Turns::take`], for calls whose results are looked at and freed while the clock stands: `keep` has each of them.
+    ///
+    /// The clock is read twice for every call, so calls should take some microseconds at least.
+    pub fn take_apart<T>(
+        count: usize,
+        effort: Effort,
+        mut call: impl FnMut(usize) -> T,
+        mut keep: impl FnMut(usize, T),
+    ) -> Self {
+        Self::rounds_of(count, effort, |i, calls| {
+            let mut seconds = 0.0;
+            for _ in 0..calls {
+                let start = Instant::now();
+                let found = call(i);
+                seconds += start.elapsed().as_secs_f64();
+                keep(i, found);
+            }
+            seconds / calls as f64
+        })
+    }
+
+    /// `time(i, calls)` takes the seconds of one call of the `i`-th function, the mean over so many.
+    fn rounds_of(count: usize, effort: Effort, mut time: impl FnMut(usize, usize) -> f64) -> Self {
         // Calls in a turn, and whether one more is made before it: a long call warms the caches itself.
         let plan: Vec<(usize, bool)> = (0..count)
             .map(|i| {
@@ -124,6 +149,32 @@ mod tests {
         let ratio = turns.speed_ratio(0, 1);
         assert_eq!((ratio.median, ratio.low, ratio.high), (2.0, 2.0, 3.0));
         assert_eq!(turns.median(1), 20.0);
+    }
+
+    #[test]
+    fn what_is_done_with_results_is_not_timed() {
+        let (mut calls, mut kept) = (0, 0);
+        let effort = Effort {
+            rounds: 3,
+            seconds: 0.0,
+            turn: 0.0,
+        };
+        let turns = Turns::take_apart(
+            2,
+            effort,
+            |i| {
+                calls += 1;
+                i
+            },
+            |i, found| {
+                assert_eq!(i, found);
+                kept += 1;
+                std::thread::sleep(std::time::Duration::from_millis(2));
+            },
+        );
+        assert!(calls == kept && calls > 2 * 3);
+        // The median: the system may take the processor away from a call.
+        assert!(turns.median(0) < 1e-3 && turns.median(1) < 1e-3);
     }
 
     #[test]

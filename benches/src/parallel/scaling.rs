@@ -1,7 +1,8 @@
 //! The same work on one thread and on several, in turns.
 //!
-//! Before it is timed, the work is done once for each number of threads and the results are compared to the bit. Two rows
-//! say what the machine itself gives: multiply-adds that touch no memory, and copies that are nothing else.
+//! Before it is timed, the work is done once for each number of threads and the results are compared to the bit; results are compared
+//! and freed while the clock stands. Two rows say what the machine itself gives: multiply-adds that touch no memory, and
+//! copies that are nothing else.
 
 use std::hint::black_box;
 
@@ -32,8 +33,26 @@ pub const CASES: [&str; 12] = [
     "training step PatchTST, 1024 windows",
 ];
 
-/// Work that is done on a number of threads, as a digest of its result.
-type Work<'a> = dyn FnMut(usize) -> Result<u64, String> + 'a;
+/// What some work gave.
+enum Found {
+    /// A number that stands for all bits of the result.
+    Bits(u64),
+    /// Forecasts.
+    Forecasts(Vec<Vec<f32>>),
+}
+
+impl Found {
+    /// A number that two results share only if all their bits are the same.
+    fn bits(&self) -> u64 {
+        match self {
+            Self::Bits(bits) => *bits,
+            Self::Forecasts(forecasts) => digest(forecasts.iter().flatten()),
+        }
+    }
+}
+
+/// Work that is done on a number of threads.
+type Work<'a> = dyn FnMut(usize) -> Result<Found, String> + 'a;
 
 /// The times of a case for each number of threads.
 pub struct Row {
@@ -69,9 +88,9 @@ fn take(
     effort: Effort,
     work: &mut Work<'_>,
 ) -> Result<Turns, String> {
-    let first = work(counts[0])?;
+    let first = work(counts[0])?.bits();
     for &threads in &counts[1..] {
-        let found = work(threads)?;
+        let found = work(threads)?.bits();
         if found != first {
             return Err(format!(
                 "{name}: the result on {threads} threads is not that on {}",
@@ -80,11 +99,12 @@ fn take(
         }
     }
     let mut failed = None;
-    let turns = Turns::take(counts.len(), effort, |i| {
-        if let Err(error) = black_box(work(counts[i])) {
-            failed = Some(error);
-        }
-    });
+    let turns = Turns::take_apart(
+        counts.len(),
+        effort,
+        |i| black_box(work(counts[i])),
+        |_, found| failed = failed.take().or(found.err()),
+    );
     failed.map_or(Ok(turns), Err)
 }
 
@@ -117,7 +137,7 @@ fn chains(run: &mut dyn FnMut(&mut Work<'_>) -> Result<(), String>) -> Result<()
                 black_box(limits::multiply_adds(SimdLevel::best()));
             });
         });
-        Ok(0)
+        Ok(Found::Bits(0))
     })
 }
 
@@ -132,7 +152,7 @@ fn copies(run: &mut dyn FnMut(&mut Work<'_>) -> Result<(), String>) -> Result<()
                 limits::copy(&from[i * PIECE..(i + 1) * PIECE], to);
             });
         });
-        Ok(0)
+        Ok(Found::Bits(0))
     })
 }
 
@@ -152,15 +172,14 @@ fn inference(
     };
     run(&mut |threads| {
         let config = config(threads, chunk_size);
-        let found: Vec<Vec<f32>> =
-            parallel_batch_inference(&model, &data, &config).map_err(text)?;
-        Ok(digest(found.iter().flatten()))
+        let found = parallel_batch_inference(&model, &data, &config);
+        Ok(Found::Forecasts(found.map_err(text)?))
     })
 }
 
 /// Scores as one number.
-fn scores(values: impl Iterator<Item = f64>) -> u64 {
-    values.fold(0, |sum, x| sum.wrapping_mul(31) ^ x.to_bits())
+fn scores(values: impl Iterator<Item = f64>) -> Found {
+    Found::Bits(values.fold(0, |sum, x| sum.wrapping_mul(31) ^ x.to_bits()))
 }
 
 fn cross_validation(
@@ -206,10 +225,9 @@ fn ensemble(run: &mut dyn FnMut(&mut Work<'_>) -> Result<(), String>) -> Result<
     let data = histories(256)?;
     run(&mut |threads| {
         let config = config(threads, 32);
-        let found: Vec<Vec<f32>> =
-            parallel_ensemble_predict(&models, &data, EnsembleAggregation::Median, &config)
-                .map_err(text)?;
-        Ok(digest(found.iter().flatten()))
+        let median = EnsembleAggregation::Median;
+        let found = parallel_ensemble_predict(&models, &data, median, &config);
+        Ok(Found::Forecasts(found.map_err(text)?))
     })
 }
 
@@ -236,6 +254,6 @@ fn training(
         let found = trainers.iter_mut().find(|(count, _)| *count == threads);
         let (_, trainer) = found.ok_or("a number of threads that was not prepared")?;
         let taken = trainer.step(prepared.workload.windows)?;
-        Ok(taken.report.loss.to_bits())
+        Ok(Found::Bits(taken.report.loss.to_bits()))
     })
 }
