@@ -292,6 +292,14 @@ fn config(cases: u32) -> ProptestConfig {
     }
 }
 
+/// As many cases as the environment asks for, or what takes a quiet machine some ten minutes.
+fn very_many() -> u32 {
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => ProptestConfig::default().cases,
+        None => 20_000,
+    }
+}
+
 proptest! {
     #![proptest_config(config(96))]
 
@@ -302,10 +310,10 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(config(20_000))]
+    #![proptest_config(config(very_many()))]
 
     #[test]
-    #[ignore = "takes many minutes: `cargo test -p nd-attention --test properties -- --ignored`"]
+    #[ignore = "takes many minutes: `PROPTEST_CASES=20000 cargo test -p nd-attention --test properties -- --ignored`"]
     fn flash_attention_is_attention_in_very_many_cases(case in cases()) {
         is_attention(&case)?;
     }
