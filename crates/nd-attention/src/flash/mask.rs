@@ -17,9 +17,11 @@ pub struct Mask {
 }
 
 impl Mask {
-    /// Whether some blocks of scores may be left out, so that smaller blocks do less for nothing.
-    pub(super) fn leaves_out_blocks(&self) -> bool {
-        self.causal.is_some() || self.window.is_some() || self.blocks.is_some()
+    /// Whether parts of blocks of so many queries may be left out, so that smaller blocks do less for nothing.
+    pub(super) fn leaves_out_parts(&self, queries: usize) -> bool {
+        let grid = &self.blocks;
+        let cuts = |grid: &BlockMask| !grid.query_block.is_multiple_of(queries);
+        self.causal.is_some() || self.window.is_some() || grid.as_ref().is_some_and(cuts)
     }
 }
 
@@ -84,10 +86,6 @@ impl BlockMask {
     pub fn density(&self) -> f64 {
         let kept = self.kept.iter().filter(|&&kept| kept).count();
         kept as f64 / self.kept.len().max(1) as f64
-    }
-
-    fn keeps(&self, i: usize, j: usize) -> bool {
-        self.kept[i / self.query_block * self.columns + j / self.key_block]
     }
 }
 
@@ -224,18 +222,21 @@ impl<'a> Visibility<'a> {
             }
         }
         if let Some(blocks) = &self.mask.blocks {
-            for p in 0..keys.1 {
-                let mut i = 0;
-                while i < count {
-                    // Up to the end of the block of the grid.
-                    let next = (((first + i) / blocks.query_block + 1) * blocks.query_block
-                        - first)
-                        .min(count);
-                    if !blocks.keeps(first + i, keys.0 + p) {
-                        hide(p, i..next);
+            let mut i = 0;
+            while i < count {
+                // Up to the end of the block of the grid, and so below.
+                let row = (first + i) / blocks.query_block;
+                let next = ((row + 1) * blocks.query_block - first).min(count);
+                let mut p = 0;
+                while p < keys.1 {
+                    let column = (keys.0 + p) / blocks.key_block;
+                    let end = ((column + 1) * blocks.key_block - keys.0).min(keys.1);
+                    if !blocks.kept[row * blocks.columns + column] {
+                        (p..end).for_each(|p| hide(p, i..next));
                     }
-                    i = next;
+                    p = end;
                 }
+                i = next;
             }
         }
     }

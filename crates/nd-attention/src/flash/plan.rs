@@ -230,13 +230,15 @@ impl<R: SimdReal> FlashPlan<'_, R> {
 
     /// Queries and keys of a block.
     pub(super) fn blocks(&self, dims: &Dims) -> (usize, usize) {
-        // As many blocks as of the greatest size, but nearly equal: a small last block is nothing but edges.
-        let equal = |tokens: usize, most: usize| {
-            let tokens = tokens.max(1);
-            tokens.div_ceil(tokens.div_ceil(most))
+        // As many blocks as of the greatest size, but nearly equal: a small last block is nothing but edges. Those of a grid begin where
+        // the grid's do.
+        let grid = self.mask.blocks.is_some();
+        let equal = |tokens: usize, most: usize| match tokens.max(1) {
+            _ if grid => most,
+            tokens => tokens.div_ceil(tokens.div_ceil(most)),
         };
         let q = match self.block_q {
-            0 if self.mask.leaves_out_blocks() => equal(dims.queries, BLOCK_Q_MASKED),
+            0 if self.mask.leaves_out_parts(BLOCK_Q) => equal(dims.queries, BLOCK_Q_MASKED),
             0 => equal(dims.queries, BLOCK_Q),
             chosen => chosen,
         };
