@@ -203,26 +203,55 @@ macro_rules! real {
     };
 }
 
-// bf16 is the upper half of an f32. Loops without branches, which the compiler turns into vector code; those of the `half` crate
-// ask for NaN element by element.
-fn narrow_bf16_f32s(wide: &[f32], narrow: &mut [bf16]) {
-    assert_eq!(wide.len(), narrow.len(), "numbers to be rounded to bf16");
-    for (&x, y) in wide.iter().zip(narrow) {
-        let bits = x.to_bits();
-        let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
-        // A NaN stays one: rounding could carry it into infinity.
-        let quiet = bits >> 16 | 0x40;
-        let is_nan = bits & 0x7fff_ffff > 0x7f80_0000;
-        *y = bf16::from_bits((if is_nan { quiet } else { rounded }) as u16);
-    }
+/// A conversion of slices of one length, compiled for the vectors of the processor that runs it; the same bits on each.
+macro_rules! on_vectors {
+    ($name:ident, $what:literal, $from:ty => $to:ty, $each:expr) => {
+        fn $name(from: &[$from], to: &mut [$to]) {
+            #[inline(always)]
+            fn convert(from: &[$from], to: &mut [$to]) {
+                for (&x, y) in from.iter().zip(to) {
+                    *y = $each(x);
+                }
+            }
+            assert_eq!(from.len(), to.len(), $what);
+            #[cfg(target_arch = "x86_64")]
+            {
+                use std::arch::is_x86_feature_detected as has;
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+                fn avx512(from: &[$from], to: &mut [$to]) {
+                    convert(from, to);
+                }
+                #[target_feature(enable = "avx2")]
+                fn avx2(from: &[$from], to: &mut [$to]) {
+                    convert(from, to);
+                }
+                if has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") {
+                    // SAFETY: the processor has what the function is compiled for.
+                    return unsafe { avx512(from, to) };
+                }
+                if has!("avx2") {
+                    // SAFETY: likewise.
+                    return unsafe { avx2(from, to) };
+                }
+            }
+            convert(from, to);
+        }
+    };
 }
 
-fn widen_bf16_f32s(narrow: &[bf16], wide: &mut [f32]) {
-    assert_eq!(wide.len(), narrow.len(), "bf16 to be widened");
-    for (&x, y) in narrow.iter().zip(wide) {
-        *y = f32::from_bits(u32::from(x.to_bits()) << 16);
-    }
-}
+// bf16 is the upper half of an f32. Loops without branches, which the compiler turns into vector code; those of the `half` crate
+// ask for NaN element by element.
+on_vectors!(narrow_bf16_f32s, "numbers to be rounded to bf16", f32 => bf16, |x: f32| {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+    // A NaN stays one: rounding could carry it into infinity.
+    let quiet = bits >> 16 | 0x40;
+    let is_nan = bits & 0x7fff_ffff > 0x7f80_0000;
+    bf16::from_bits((if is_nan { quiet } else { rounded }) as u16)
+});
+on_vectors!(widen_bf16_f32s, "bf16 to be widened", bf16 => f32, |x: bf16| {
+    f32::from_bits(u32::from(x.to_bits()) << 16)
+});
 
 real!(
     f32,

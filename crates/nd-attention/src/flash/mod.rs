@@ -28,6 +28,7 @@ mod forward;
 mod mask;
 mod memory;
 pub(crate) mod op;
+mod op_half;
 mod plan;
 mod tile;
 mod views;

@@ -5,7 +5,9 @@ use nd_core::{Buffer, MemoryPool, SimdLevel};
 use nd_simd::SimdReal;
 use nd_simd::elementwise::accumulate;
 
-use super::{Bias, Causal, FlashGradients, FlashPlan, HeadLayout, HeadsMut, HeadsRef, Mask};
+use super::{
+    Bias, Causal, FlashGradients, FlashPlan, HeadLayout, HeadsMut, HeadsRef, Mask, op_half,
+};
 use crate::{AttentionShape, Dropout, ScoreLayout};
 
 /// Keys from which on flash attention is faster than standard attention, forward and backward together: measured on an Intel Xeon with
@@ -55,7 +57,7 @@ impl Choices {
         }
     }
 
-    fn plan<'a, R: SimdReal>(
+    pub(super) fn plan<'a, R: SimdReal>(
         &'a self,
         shape: &AttentionShape,
         residual: Option<&'a [R]>,
@@ -82,15 +84,15 @@ impl Choices {
 }
 
 /// Where the heads of q, k, v and the output lie.
-struct Layouts {
-    q: HeadLayout,
-    k: HeadLayout,
-    v: HeadLayout,
-    y: HeadLayout,
+pub(super) struct Layouts {
+    pub(super) q: HeadLayout,
+    pub(super) k: HeadLayout,
+    pub(super) v: HeadLayout,
+    pub(super) y: HeadLayout,
 }
 
 impl Layouts {
-    fn new(s: &AttentionShape, choices: &Choices) -> Self {
+    pub(super) fn new(s: &AttentionShape, choices: &Choices) -> Self {
         let of =
             |tokens, heads, channels| HeadLayout::token_major(s.batch, tokens, heads, channels);
         let value_heads = if choices.shared_values { 1 } else { s.heads };
@@ -112,6 +114,9 @@ pub(crate) fn attention<'t, R: SimdReal>(
     choices: Choices,
 ) -> Var<'t, R> {
     let tape = q.tape();
+    if op_half::serves([q, k, v], tape.options().simd) {
+        return op_half::attention([q, k, v], residual, shape, choices);
+    }
     let layouts = Layouts::new(&shape, &choices);
     let mut output = tape.scratch(layouts.y.count() * shape.value_dim);
     let mut lse = tape.scratch(layouts.q.count());

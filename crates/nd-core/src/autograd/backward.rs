@@ -10,13 +10,14 @@ use std::ops::{Deref, DerefMut};
 use super::accumulate::Accumulate;
 use super::grads::{Lending, LentGrad, ParamGrads};
 use super::op::Op;
-use super::stored::{Stored, StoredRef, Value};
+use super::stored::{PART, Stored, StoredRef, Value};
 use super::tape::{NodeId, NodeValue, Tape};
 use crate::buffer::Buffer;
 use crate::element::Real;
 use crate::options::{Precision, RunOptions};
 use crate::pool::MemoryPool;
 use crate::shape::Shape;
+use crate::threads;
 
 /// The gradient of a node: none until the first contribution.
 pub(super) struct GradSlot<R: Real>(Option<Stored<R>>);
@@ -27,9 +28,14 @@ impl<R: Real> GradSlot<R> {
     }
 
     /// The gradient in the tape's own type, made by `first` if there is none.
-    fn full(&mut self, pool: &MemoryPool, first: impl FnOnce() -> Buffer<R>) -> &mut Buffer<R> {
+    fn full(
+        &mut self,
+        parallel: bool,
+        pool: &MemoryPool,
+        first: impl FnOnce() -> Buffer<R>,
+    ) -> &mut Buffer<R> {
         let stored = self.0.get_or_insert_with(|| Stored::Full(first()));
-        if let Value::Widened(wide) = stored.load(pool) {
+        if let Value::Widened(wide) = stored.load_on(parallel, pool) {
             *stored = Stored::Full(wide);
         }
         match stored {
@@ -56,10 +62,12 @@ impl<'a, R: Real> Backward<'a, R> {
     pub fn dy(&self) -> &'a [R] {
         match self.dy {
             Stored::Full(dy) => dy,
-            half => self.wide.get_or_init(|| match half.load(self.pool()) {
-                Value::Widened(wide) => wide,
-                Value::Lent(_) => unreachable!("sixteen bits are widened"),
-            }),
+            half => self
+                .wide
+                .get_or_init(|| match half.load_on(self.parallel(), self.pool()) {
+                    Value::Widened(wide) => wide,
+                    Value::Lent(_) => unreachable!("sixteen bits are widened"),
+                }),
         }
     }
 
@@ -180,7 +188,8 @@ impl<'a, R: Real> Backward<'a, R> {
             Accumulate::Write
         };
         let values = RefMut::map(slot, |slot| {
-            slot.full(self.pool(), || self.tape.scratch(node.shape.numel()))
+            let first = || self.tape.scratch(node.shape.numel());
+            slot.full(self.parallel(), self.pool(), first)
         });
         Some(Grad {
             accumulate,
@@ -355,15 +364,18 @@ impl<R: Real> Tape<R> {
         op.backward(&step);
         let passed = step.passed.get();
         if let Some(to) = passed {
-            let pool = self.pool().clone();
+            let (pool, parallel) = (self.pool().clone(), self.parallel());
             let slot = self.slots[to.index()].get_mut();
             if slot.0.is_none() {
                 slot.0 = Some(dy);
             } else {
-                let there = slot.full(&pool, || unreachable!("there is a gradient"));
-                for (slot, &value) in there.iter_mut().zip(dy.load(&pool).iter()) {
-                    *slot += value;
-                }
+                let there = slot.full(parallel, &pool, || unreachable!("there is a gradient"));
+                let dy = dy.load_on(parallel, &pool);
+                threads::for_each_chunk(parallel, there, PART, |i, there| {
+                    for (slot, &value) in there.iter_mut().zip(&dy[i * PART..]) {
+                        *slot += value;
+                    }
+                });
             }
         }
     }

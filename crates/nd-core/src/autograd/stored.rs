@@ -6,6 +6,22 @@ use crate::buffer::Buffer;
 use crate::element::{Real, bf16, f16};
 use crate::options::Precision;
 use crate::pool::MemoryPool;
+use crate::threads;
+
+/// Values that one thread converts or adds at a time.
+pub(super) const PART: usize = 1 << 15;
+
+/// Converts parts of `from`, on all threads of the current pool if `parallel`.
+fn convert<A: Sync, B: Send>(
+    parallel: bool,
+    from: &[A],
+    to: &mut [B],
+    run: impl Fn(&[A], &mut [B]) + Sync,
+) {
+    threads::for_each_chunk(parallel, to, PART, |i, to| {
+        run(&from[i * PART..][..to.len()], to);
+    });
+}
 
 /// Values in the format they are kept in.
 #[derive(Debug)]
@@ -22,16 +38,26 @@ impl<R: Real> Stored<R> {
     /// Keeps `values` in `precision`; the wide buffer goes back to its pool when it is narrowed.
     #[must_use]
     pub fn new(pool: &MemoryPool, values: Buffer<R>, precision: Precision) -> Self {
+        Self::new_on(false, pool, values, precision)
+    }
+
+    /// [`Stored::new`], on all threads of the current pool if `parallel`.
+    pub(super) fn new_on(
+        parallel: bool,
+        pool: &MemoryPool,
+        values: Buffer<R>,
+        precision: Precision,
+    ) -> Self {
         match precision {
             Precision::F32 => Self::Full(values),
             Precision::Bf16 => {
                 let mut narrow = pool.take(values.len());
-                R::narrow_bf16(&values, &mut narrow);
+                convert(parallel, &values, &mut narrow, R::narrow_bf16);
                 Self::Bf16(narrow)
             }
             Precision::F16 => {
                 let mut narrow = pool.take(values.len());
-                R::narrow_f16(&values, &mut narrow);
+                convert(parallel, &values, &mut narrow, R::narrow_f16);
                 Self::F16(narrow)
             }
         }
@@ -66,16 +92,21 @@ impl<R: Real> Stored<R> {
     /// The values in the tape's own type: lent when they are kept so, widened into memory of the pool otherwise.
     #[must_use]
     pub fn load(&self, pool: &MemoryPool) -> Value<'_, R> {
+        self.load_on(false, pool)
+    }
+
+    /// [`Stored::load`], on all threads of the current pool if `parallel`.
+    pub(super) fn load_on(&self, parallel: bool, pool: &MemoryPool) -> Value<'_, R> {
         match self {
             Self::Full(values) => Value::Lent(values),
             Self::Bf16(values) => {
                 let mut wide = pool.take(values.len());
-                R::widen_bf16(values, &mut wide);
+                convert(parallel, values, &mut wide, R::widen_bf16);
                 Value::Widened(wide)
             }
             Self::F16(values) => {
                 let mut wide = pool.take(values.len());
-                R::widen_f16(values, &mut wide);
+                convert(parallel, values, &mut wide, R::widen_f16);
                 Value::Widened(wide)
             }
         }

@@ -381,7 +381,7 @@ impl<R: Real> Tape<R> {
     /// Keeps values for the backward pass in the given precision; the one way for ops to save activations.
     #[must_use]
     pub fn save_for_backward(&self, values: Buffer<R>, precision: Precision) -> Stored<R> {
-        Stored::new(&self.pool, values, precision)
+        Stored::new_on(self.parallel(), &self.pool, values, precision)
     }
 
     /// Replaces a buffer parameter's values once the step is over.
@@ -438,7 +438,7 @@ impl<R: Real> Tape<R> {
     #[track_caller]
     pub(super) fn value(&self, id: NodeId) -> Value<'_, R> {
         match &self.node(id).value {
-            NodeValue::Own(stored) => stored.load(&self.pool),
+            NodeValue::Own(stored) => stored.load_on(self.parallel(), &self.pool),
             NodeValue::Param(param) => Value::Lent(self.params().get(*param)),
             NodeValue::Alias(_) => unreachable!("aliases name the owner, never another alias"),
             NodeValue::Freed => {

@@ -8,7 +8,8 @@
 //! | `linear`, `matmul`, `matmul_transposed` | sixteen bits | f32 sums, f32 bias and activation | sixteen bits |
 //! | `lstm` | input and hidden state in sixteen bits | f32 gates, f32 cell from step to step | sixteen bits, saved gates and cells too |
 //! | `gru`, `rnn` | input and hidden state in sixteen bits | f32 gates | sixteen bits, saved gates too |
-//! | attention (`nd-attention`) | q, k, v come from linear layers | f32 scores, softmax and sums | sixteen bits |
+//! | attention (`nd-attention`) of many keys | bf16 q, k, v, probabilities and their gradients, where the processor multiplies bf16; else as below | f32 scores, softmax and sums | sixteen bits |
+//! | attention of few keys | widened q, k, v | f32 | sixteen bits |
 //! | `activation`, `dropout`, `add_dropout`, `add_bias`, `batch_norm`, `narrow` | | f32 | the format of the input |
 //! | `layer_norm`, `rms_norm`, `softmax`, `log_softmax`, arithmetic, pooling, interpolation, everything else | | f32 | f32 |
 //! | losses, reductions, gradients, optimizer, master weights | | f32 | f32 |
@@ -101,7 +102,17 @@ pub(crate) fn weight_copy_of<'a, R: SimdReal>(
     let params = param
         .map(|id| (tape.params(), id))
         .filter(|(params, id)| params.layout().entry(*id).shape[..] == sizes);
-    weight_copy(level, params, tape.pool(), precision, orientation, w, sizes)
+    let (parallel, pool) = (tape.parallel(), tape.pool());
+    weight_copy(
+        level,
+        parallel,
+        params,
+        pool,
+        precision,
+        orientation,
+        w,
+        sizes,
+    )
 }
 
 /// Whether a value is kept in sixteen bits.

@@ -1,21 +1,30 @@
 //! Weights rounded once, for the right side of products in sixteen bits.
+//!
+//! All shards share the rounded weight. Where the processor has no arithmetic for the format, each op that reads a weight also widens it, once for
+//! all its products: a step keeps sixteen bits of each weight, and 32 of the one that is read at the moment.
 
 use nd_core::autograd::{Orientation, Packed, ParamId, Params, StoredRef};
-use nd_core::{MemoryPool, Precision, bf16, f16};
+use nd_core::{Buffer, MemoryPool, Precision, bf16, f16, threads};
 
 use super::blocks::Format;
 use crate::dispatch::SimdLevel;
 use crate::lanes::SimdReal;
 use crate::matmul::{
-    Epilogue, MatMut, MatRef, Operand, PackedBf16, multiply_half, multiply_half_parallel,
-    multiply_packed, multiply_packed_parallel, pack_bf16, packed_bf16_len,
+    Bf16Engine, Epilogue, MatMut, MatRef, Operand, PackedBf16, multiply_packed,
+    multiply_packed_parallel, multiply_wide, pack_bf16, packed_bf16_len, unpack_bf16,
 };
+use crate::permute::transpose;
+
+/// Numbers that one thread widens at a time.
+const PART: usize = 1 << 14;
 
 /// A weight `[k, n]` in the form that products take on the right.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum HalfWeight<'a> {
+    /// Packed for the arithmetic of bf16.
     Bf16(PackedBf16<'a>),
-    F16(MatRef<'a, f16>),
+    /// Numbers of a format without arithmetic, widened.
+    Wide(Precision, MatRef<'a, f32>),
 }
 
 impl HalfWeight<'_> {
@@ -33,45 +42,51 @@ impl HalfWeight<'_> {
         match (*self, parallel) {
             (Self::Bf16(b), false) => multiply_packed(level, 1.0, a, b, beta, c, epilogue),
             (Self::Bf16(b), true) => multiply_packed_parallel(level, 1.0, a, b, beta, c, epilogue),
-            (Self::F16(b), false) => {
-                multiply_half(level, Precision::F16, 1.0, a, b, beta, c, epilogue);
-            }
-            (Self::F16(b), true) => {
-                multiply_half_parallel(level, Precision::F16, 1.0, a, b, beta, c, epilogue);
+            (Self::Wide(precision, b), _) => {
+                multiply_wide(level, precision, parallel, a, b, beta, c, epilogue);
             }
         }
     }
 }
 
-/// A rounded weight: the one that all shards share, or a copy of a value that is no parameter.
-pub(crate) enum WeightCopy<'a, R: SimdReal> {
+/// A rounded weight.
+pub(crate) struct WeightCopy<'a, R: SimdReal> {
+    rounded: Rounded<'a, R>,
+    /// The same numbers `[k, n]` in f32, where there is no arithmetic for the format.
+    wide: Option<Buffer<f32>>,
+}
+
+/// The one that all shards share, or a copy of a value that is no parameter.
+enum Rounded<'a, R: SimdReal> {
     Shared(&'a Packed<R>),
     Own(Packed<R>),
 }
 
 impl<R: SimdReal> WeightCopy<'_, R> {
     /// The weight `[k, n]` that [`weight_copy`] was asked for.
-    pub(crate) fn view(&self, orientation: Orientation, k: usize, n: usize) -> HalfWeight<'_> {
-        let packed = match self {
-            Self::Shared(packed) => packed,
-            Self::Own(packed) => packed,
+    pub(crate) fn view(&self, k: usize, n: usize) -> HalfWeight<'_> {
+        let packed = match &self.rounded {
+            Rounded::Shared(packed) => packed,
+            Rounded::Own(packed) => packed,
         };
-        match packed {
-            Packed::Bf16(data) => HalfWeight::Bf16(PackedBf16::new(data, k, n)),
-            Packed::F16(data) => HalfWeight::F16(match orientation {
-                Orientation::AsStored => MatRef::row_major(data, k, n),
-                Orientation::Transposed => MatRef::row_major(data, n, k).t(),
-            }),
-            Packed::Full(_) => unreachable!("copies of weights are made in sixteen bits"),
+        match (packed, &self.wide) {
+            (Packed::Bf16(_), Some(wide)) => {
+                HalfWeight::Wide(Precision::Bf16, MatRef::row_major(wide, k, n))
+            }
+            (Packed::Bf16(data), None) => HalfWeight::Bf16(PackedBf16::new(data, k, n)),
+            (Packed::F16(_), Some(wide)) => {
+                HalfWeight::Wide(Precision::F16, MatRef::row_major(wide, k, n))
+            }
+            (Packed::F16(_), None) => unreachable!("f16 has no arithmetic and is widened"),
+            (Packed::Full(_), _) => unreachable!("copies of weights are made in sixteen bits"),
         }
     }
 }
 
 /// The weight `w [rows, cols]`, or its transpose, in sixteen bits for the right side of products.
-///
-/// bf16 is packed for each orientation; f16 is kept once, in the order of the weight.
 pub(crate) fn weight_copy<'a, R: SimdReal>(
     level: SimdLevel,
+    parallel: bool,
     params: Option<(&'a Params<R>, ParamId)>,
     pool: &MemoryPool,
     precision: Precision,
@@ -79,30 +94,27 @@ pub(crate) fn weight_copy<'a, R: SimdReal>(
     w: StoredRef<'_, R>,
     [rows, cols]: [usize; 2],
 ) -> WeightCopy<'a, R> {
-    let (kept, len) = match precision {
-        Precision::F16 => (Orientation::AsStored, rows * cols),
-        _ => match orientation {
-            Orientation::AsStored => (orientation, packed_bf16_len(rows, cols)),
-            Orientation::Transposed => (orientation, packed_bf16_len(cols, rows)),
-        },
+    let (k, n) = match orientation {
+        Orientation::AsStored => (rows, cols),
+        Orientation::Transposed => (cols, rows),
+    };
+    let len = match precision {
+        Precision::F16 => k * n,
+        _ => packed_bf16_len(k, n),
     };
     let w = super::stored_f32(w);
     let fill = |packed: &mut Packed<R>| match packed {
         Packed::Bf16(out) => match w {
-            StoredRef::Full(w) => pack(level, kept, w, rows, cols, out),
-            StoredRef::Bf16(w) => pack(level, kept, w, rows, cols, out),
-            StoredRef::F16(w) => pack(level, kept, w, rows, cols, out),
+            StoredRef::Full(w) => pack(level, orientation, w, rows, cols, out),
+            StoredRef::Bf16(w) => pack(level, orientation, w, rows, cols, out),
+            StoredRef::F16(w) => pack(level, orientation, w, rows, cols, out),
         },
-        Packed::F16(out) => match w {
-            StoredRef::Full(w) => f16::narrow_all(level, w, out),
-            StoredRef::F16(w) => out.copy_from_slice(w),
-            StoredRef::Bf16(_) => unreachable!("a run has one format"),
-        },
+        Packed::F16(out) => narrow(level, pool, orientation, w, [rows, cols], out),
         Packed::Full(_) => unreachable!("copies of weights are made in sixteen bits"),
     };
-    match params {
+    let rounded = match params {
         Some((params, id)) => {
-            WeightCopy::Shared(params.packs().get(id, kept, precision, len, fill))
+            Rounded::Shared(params.packs().get(id, orientation, precision, len, fill))
         }
         None => {
             let mut packed = match precision {
@@ -110,7 +122,57 @@ pub(crate) fn weight_copy<'a, R: SimdReal>(
                 _ => Packed::Bf16(pool.take(len)),
             };
             fill(&mut packed);
-            WeightCopy::Own(packed)
+            Rounded::Own(packed)
+        }
+    };
+    let packed = match &rounded {
+        Rounded::Shared(packed) => packed,
+        Rounded::Own(packed) => packed,
+    };
+    let wide = match packed {
+        Packed::Bf16(_) if Bf16Engine::at(level) != Bf16Engine::Widen => None,
+        Packed::Bf16(data) => {
+            let mut wide = pool.take(k * n);
+            unpack_bf16(level, PackedBf16::new(data, k, n), &mut wide);
+            Some(wide)
+        }
+        Packed::F16(data) => {
+            let mut wide: Buffer<f32> = pool.take(k * n);
+            threads::for_each_chunk(parallel, &mut wide, PART, |i, wide| {
+                f16::widen_all(level, &data[i * PART..][..wide.len()], wide);
+            });
+            Some(wide)
+        }
+        Packed::Full(_) => unreachable!("copies of weights are made in sixteen bits"),
+    };
+    WeightCopy { rounded, wide }
+}
+
+/// `w [rows, cols]` or its transpose, rounded to f16.
+fn narrow(
+    level: SimdLevel,
+    pool: &MemoryPool,
+    orientation: Orientation,
+    w: StoredRef<'_, f32>,
+    [rows, cols]: [usize; 2],
+    out: &mut [f16],
+) {
+    let mut room: Buffer<f32>;
+    let w = match w {
+        StoredRef::Full(w) => w,
+        StoredRef::F16(w) => {
+            room = pool.take(w.len());
+            f16::widen_all(level, w, &mut room);
+            &room
+        }
+        StoredRef::Bf16(_) => unreachable!("a run has one format"),
+    };
+    match orientation {
+        Orientation::AsStored => f16::narrow_all(level, w, out),
+        Orientation::Transposed => {
+            let mut turned: Buffer<f32> = pool.take(w.len());
+            transpose(level, w, rows, cols, &mut turned);
+            f16::narrow_all(level, &turned, out);
         }
     }
 }

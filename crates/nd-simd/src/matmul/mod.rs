@@ -32,6 +32,7 @@ pub use half::{
     multiply_half, multiply_half_parallel, multiply_packed, multiply_packed_parallel, pack_bf16,
     packed_bf16_len,
 };
+pub(crate) use half::{multiply_wide, unpack_bf16};
 pub use parallel::{multiply_fused_parallel, multiply_parallel, multiply_stack_parallel};
 pub use prepacked::Packed;
 pub use stack::{StackMut, StackRef};

@@ -132,7 +132,7 @@ fn in_half<'t, R: SimdReal>(
         },
         precision,
         autocast::stored_f32(x.stored()),
-        copy.view(Orientation::AsStored, inputs, outputs),
+        copy.view(inputs, outputs),
         sizes,
         bias.as_deref().and_then(autocast::as_f32),
         activation,
@@ -271,9 +271,7 @@ impl<R: SimdReal> Linear<R> {
         };
         let layer = |dw, dx, db| LayerGradients {
             x: autocast::stored_f32(step.stored(self.x)),
-            w_t: copy
-                .as_ref()
-                .map(|copy| copy.view(Orientation::Transposed, outputs, inputs)),
+            w_t: copy.as_ref().map(|copy| copy.view(outputs, inputs)),
             dy: autocast::stored_f32(step.stored_dy()),
             activation: self.activation,
             saved: autocast::stored_f32(saved),

@@ -69,8 +69,8 @@ fn run<'t, H: Format, R: SimdReal>(
             precision,
             sequence,
         },
-        w_ih.view(Orientation::AsStored, input, width),
-        w_hh.view(Orientation::AsStored, hidden, width),
+        w_ih.view(input, width),
+        w_hh.view(hidden, width),
         bias.as_deref().and_then(autocast::as_f32),
         autocast::stored_f32(x.stored()),
         &mut gates,
@@ -167,10 +167,8 @@ impl HalfLstm {
                     precision,
                     sequence: self.sequence,
                 },
-                w_ih_t
-                    .as_ref()
-                    .map(|w| w.view(Orientation::Transposed, width, input)),
-                w_hh_t.view(Orientation::Transposed, width, hidden),
+                w_ih_t.as_ref().map(|w| w.view(width, input)),
+                w_hh_t.view(width, hidden),
                 autocast::stored_f32(step.stored(self.x)),
                 gates,
                 cells,

@@ -18,6 +18,25 @@ pub struct GradientCheck {
     pub is_finite: bool,
 }
 
+/// Bytes ahead of the reading that a line is asked for: the processor's own prefetching leaves a third of the bandwidth of two cores unused where
+/// nothing is written.
+#[cfg(target_arch = "x86_64")]
+const AHEAD: usize = 4096;
+
+/// Asks for the line that will be read some time after `x`, into the second cache level; a hint without effect on results.
+#[inline(always)]
+fn fetch_ahead<T>(x: &T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        let address = std::ptr::from_ref(x).wrapping_byte_add(AHEAD);
+        // SAFETY: every x86-64 processor has SSE, and a prefetch accesses nothing, wherever the address points.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = x;
+}
+
 impl GradientCheck {
     const EMPTY: Self = Self {
         norm_squared: 0.0,
@@ -67,9 +86,11 @@ impl<R: SimdReal> Kernel for Read<'_, R> {
             let mut sums = [(zero, zero); 2];
             let (full, rest) = R::split::<S>(block);
             let (pairs, odd) = full.as_chunks::<2>();
-            for &[a, b] in pairs {
-                add(Lanes::from_raw(simd, a), &mut sums[0]);
-                add(Lanes::from_raw(simd, b), &mut sums[1]);
+            for pair in pairs {
+                fetch_ahead(&pair[0]);
+                fetch_ahead(&pair[1]);
+                add(Lanes::from_raw(simd, pair[0]), &mut sums[0]);
+                add(Lanes::from_raw(simd, pair[1]), &mut sums[1]);
             }
             for &x in odd {
                 add(Lanes::from_raw(simd, x), &mut sums[0]);

@@ -1,4 +1,4 @@
-//! The loops around all micro-kernels.
+//! The loops around the micro-kernels of pairs, and the way to those of tiles.
 //!
 //! ```text
 //! pack B if several blocks of rows will read it
@@ -10,27 +10,19 @@
 //!             for each block of rows: micro-kernel
 //! ```
 
-use nd_core::Buffer;
-use nd_core::bf16;
-use nd_core::options::Precision;
+use nd_core::{Buffer, bf16};
 
 use super::Operand;
-#[cfg(target_arch = "x86_64")]
-use super::amx::Tiles;
-use super::choice::Bf16Engine;
-#[cfg(target_arch = "x86_64")]
 use super::dot::PairDot;
 use super::engine::{Engine, Tile, panel_rows};
 use super::pack::{
-    PANEL, PackedBf16, ROW_BLOCK, Scratch, pack_panels, packed_bf16_len, padded_rows, stored_width,
-    take,
+    PANEL, PackedBf16, pack_panels, packed_bf16_len, padded_rows, stored_width, take,
 };
-use super::widen::{Exact, Rounding, ToBf16, ToF16, Widening};
-use crate::dispatch::{Isa, Kernel, SimdLevel, dispatch};
-use crate::matmul::Epilogue;
-use crate::matmul::kernel::{Finish, Output, PIECE, Store};
+use super::scratch::{ROW_BLOCK, Scratch};
+use super::task::{Chosen, Right, Task};
+use crate::matmul::kernel::{Output, Store};
 use crate::matmul::parallel::{Grid, for_each_block};
-use crate::matmul::view::{MatMut, MatRef};
+use crate::matmul::view::MatRef;
 
 /// Rows of A in a block that is read in place: at most 512 KiB of a block of k.
 const IN_PLACE_ROWS: usize = 512;
@@ -39,118 +31,15 @@ const IN_PLACE_ROWS: usize = 512;
 const PANELS_AT_ONCE: usize = 4;
 
 /// Columns of C from which on an A that is not bf16 is brought to bf16 as a whole first.
-#[cfg(target_arch = "x86_64")]
 const NARROW_COLUMNS: usize = 2 * PANEL;
 
 /// Rows of A that one thread brings to bf16 at a time.
-#[cfg(target_arch = "x86_64")]
 const NARROW_ROWS: usize = 64;
 
-/// The right operand.
-#[derive(Clone, Copy)]
-pub(super) enum Right<'a, B> {
-    Plain(MatRef<'a, B>),
-    Packed(PackedBf16<'a>),
-}
-
-impl<B: Operand> Right<'_, B> {
-    fn cols(&self) -> usize {
-        match self {
-            Self::Plain(b) => b.cols(),
-            Self::Packed(b) => b.cols(),
-        }
-    }
-}
-
-/// The engine of a product; what is neither is widened by the level's vectors.
-#[derive(Clone, Copy)]
-enum Chosen {
-    Widening,
-    #[cfg(target_arch = "x86_64")]
-    Dot(PairDot),
-    #[cfg(target_arch = "x86_64")]
-    Tiles(Tiles),
-}
-
-impl Chosen {
-    /// What the calling thread's [`Bf16Engine`] means for a product over `k`.
-    #[track_caller]
-    fn new(level: SimdLevel, precision: Precision, k: usize) -> Self {
-        // An empty sum has no blocks of k; any engine would do.
-        if precision != Precision::Bf16 || k == 0 {
-            return Self::Widening;
-        }
-        match Bf16Engine::at(level) {
-            Bf16Engine::Widen => Self::Widening,
-            #[cfg(target_arch = "x86_64")]
-            Bf16Engine::Dot => PairDot::new().map_or(Self::Widening, Self::Dot),
-            #[cfg(target_arch = "x86_64")]
-            Bf16Engine::Amx => Tiles::new().map_or(Self::Widening, Self::Tiles),
-            #[cfg(not(target_arch = "x86_64"))]
-            _ => Self::Widening,
-        }
-    }
-}
-
-/// A checked product.
-pub(super) struct Task<'a, A, B> {
-    pub(super) level: SimdLevel,
-    engine: Chosen,
-    precision: Precision,
-    pub(super) alpha: f32,
-    pub(super) a: MatRef<'a, A>,
-    /// Whether zeros follow each row of A, as many as [`padded_rows`] says.
-    a_padded: bool,
-    b: Right<'a, B>,
-    pub(super) beta: f32,
-    pub(super) c: *mut f32,
-    pub(super) c_row_stride: usize,
-    pub(super) finish: Finish<f32>,
-}
-
-// SAFETY: threads read A, B and the bias, and write disjoint blocks of C, which is borrowed for the life of the task.
-unsafe impl<A: Operand, B: Operand> Sync for Task<'_, A, B> {}
-
-impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
-    /// The shapes have been checked; the columns of C are neighbours.
-    #[track_caller]
-    pub(super) fn new(
-        level: SimdLevel,
-        precision: Precision,
-        alpha: f32,
-        a: MatRef<'a, A>,
-        b: Right<'a, B>,
-        beta: f32,
-        c: &'a mut MatMut<'_, f32>,
-        epilogue: Epilogue<'a, f32>,
-    ) -> Self {
-        debug_assert_eq!((c.rows(), c.cols()), (a.rows(), b.cols()));
-        Self {
-            level,
-            engine: Chosen::new(level, precision, a.cols()),
-            precision,
-            alpha,
-            a,
-            a_padded: false,
-            b,
-            beta,
-            c_row_stride: c.row_stride(),
-            c: c.data_mut().as_mut_ptr(),
-            finish: epilogue.finish(),
-        }
-    }
-
-    /// Computes all of C.
-    pub(super) fn run(&self, parallel: bool) {
+impl<A: Operand, B: Operand> Task<'_, A, B> {
+    /// Computes all of C on tiles or pairs.
+    pub(super) fn run_engine(&self, parallel: bool) {
         let (m, n) = (self.a.rows(), self.b.cols());
-        if m == 0 || n == 0 {
-            return;
-        }
-        if self.level == SimdLevel::Scalar {
-            // SAFETY: C is borrowed.
-            return unsafe { self.textbook() };
-        }
-        #[cfg(target_arch = "x86_64")]
         if n > NARROW_COLUMNS
             && self.row_block() == ROW_BLOCK
             && let Chosen::Dot(packing) = self.engine
@@ -170,6 +59,7 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
                 beta: self.beta,
                 c: self.c,
                 c_row_stride: self.c_row_stride,
+                epilogue: self.epilogue,
                 finish: self.finish,
             };
             return task.run_blocks(parallel);
@@ -178,7 +68,6 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
     }
 
     /// All of A as rows of bf16 pairs.
-    #[cfg(target_arch = "x86_64")]
     fn narrow_left(&self, packing: PairDot, target: &mut [bf16], parallel: bool) {
         let k = self.a.cols();
         let chunk = NARROW_ROWS * padded_rows(k);
@@ -212,7 +101,6 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
         let (m, k, n) = (self.a.rows(), self.a.cols(), self.b.cols());
         let grid = match self.engine {
             _ if !parallel => Grid::whole(m, n),
-            #[cfg(target_arch = "x86_64")]
             Chosen::Tiles(_) => Grid::of_tiles(m, k, n),
             _ => Grid::new(m, k, n),
         };
@@ -221,7 +109,6 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
         let mut b = self.b;
         if let Right::Plain(plain) = b
             && (m > self.row_block() || grid.down() > 1)
-            && self.precision == Precision::Bf16
         {
             let mut packed = take(packed_bf16_len(k, n));
             self.pack_whole(plain, &mut packed, parallel);
@@ -239,60 +126,16 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
     /// the panel; else as many as are packed at once.
     fn row_block(&self) -> usize {
         let in_place = match self.engine {
-            Chosen::Widening => false,
-            #[cfg(target_arch = "x86_64")]
+            Chosen::Widening => unreachable!("what is widened has loops of its own"),
             Chosen::Dot(engine) => {
                 let strides = (self.a.row_stride(), self.a.col_stride());
                 let (a, k) = (self.a.data().as_ptr(), self.a.cols());
                 engine.in_place(a, strides, k, self.a_padded).is_some()
             }
             // Tiles block their rows themselves.
-            #[cfg(target_arch = "x86_64")]
             Chosen::Tiles(_) => return usize::MAX,
         };
         if in_place { IN_PLACE_ROWS } else { ROW_BLOCK }
-    }
-
-    /// The textbook product, the meaning of [`SimdLevel::Scalar`].
-    ///
-    /// # Safety
-    /// As [`Task::block`], for all of C.
-    unsafe fn textbook(&self) {
-        let round = |x: f32| match self.precision {
-            Precision::F32 => x,
-            Precision::Bf16 => ToBf16::round(x),
-            Precision::F16 => ToF16::round(x),
-        };
-        for i in 0..self.a.rows() {
-            for j in 0..self.b.cols() {
-                let k = self.a.cols();
-                let mut total = 0.0;
-                for start in (0..k).step_by(PIECE) {
-                    let mut sum = 0.0;
-                    for p in start..k.min(start + PIECE) {
-                        let b = match self.b {
-                            Right::Plain(b) => round(b.at(p, j).widen()),
-                            Right::Packed(b) => b.at(p, j).widen(),
-                        };
-                        sum += round(self.a.at(i, p).widen()) * b;
-                    }
-                    total += sum;
-                }
-                let mut value = self.alpha * total;
-                // SAFETY: inside C.
-                let slot = unsafe { &mut *self.c.add(i * self.c_row_stride + j) };
-                if self.beta != 0.0 {
-                    value += self.beta * *slot;
-                }
-                *slot = self.finish.element(value, j);
-            }
-        }
-        let (m, n) = (self.a.rows(), self.b.cols());
-        // SAFETY: all of C.
-        unsafe {
-            self.finish
-                .rest(self.level, self.c, m, n, self.c_row_stride)
-        };
     }
 
     fn pack_whole(&self, b: MatRef<'_, B>, target: &mut [bf16], parallel: bool) {
@@ -324,18 +167,8 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
         // SAFETY: the caller's.
         unsafe {
             match self.engine {
-                Chosen::Widening => dispatch(
-                    self.level,
-                    WidenBlock {
-                        task: self,
-                        b,
-                        rows,
-                        cols,
-                    },
-                ),
-                #[cfg(target_arch = "x86_64")]
+                Chosen::Widening => unreachable!("what is widened has loops of its own"),
                 Chosen::Dot(engine) => self.block_with(engine, b, rows, cols),
-                #[cfg(target_arch = "x86_64")]
                 Chosen::Tiles(tiles) => tiles.block(self, b, rows, cols),
             }
         }
@@ -392,14 +225,10 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
                             (target.cast_const(), stored)
                         }
                         Right::Packed(b) => {
-                            let stored = stored_width(b.cols(), column);
-                            let panel = b.panel(column, k_start / 2);
-                            let target = scratch.right();
-                            // SAFETY: blocks of k begin at even rows; the panel holds them all.
-                            let panel =
-                                unsafe { engine.unpack_right(panel, depth, stored, target) };
-                            (panel, stored)
+                            let panel = b.panel(column, k_start / 2).cast();
+                            (panel, stored_width(b.cols(), column))
                         }
+                        Right::Wide(_) => unreachable!("what is widened has loops of its own"),
                     };
                     let (bias, relu) = self.finish.in_registers(is_last, column);
                     let tile = Tile {
@@ -433,42 +262,6 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
                 }
             }
             row_start += m;
-        }
-    }
-}
-
-/// A block of C on whatever vectors the level has.
-struct WidenBlock<'t, 'a, A, B> {
-    task: &'t Task<'a, A, B>,
-    b: Right<'t, B>,
-    rows: std::ops::Range<usize>,
-    cols: std::ops::Range<usize>,
-}
-
-impl<A: Operand, B: Operand> Kernel for WidenBlock<'_, '_, A, B> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Isa>(self, simd: S) {
-        let Self {
-            task,
-            b,
-            rows,
-            cols,
-        } = self;
-        // SAFETY: `Task::block` was promised this block of C.
-        unsafe {
-            match task.precision {
-                Precision::F32 => {
-                    task.block_with(Widening::<S, Exact>::new(simd), b, rows, cols);
-                }
-                Precision::Bf16 => {
-                    task.block_with(Widening::<S, ToBf16>::new(simd), b, rows, cols);
-                }
-                Precision::F16 => {
-                    task.block_with(Widening::<S, ToF16>::new(simd), b, rows, cols);
-                }
-            }
         }
     }
 }

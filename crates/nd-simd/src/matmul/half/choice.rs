@@ -122,7 +122,7 @@ impl Bf16Engine {
 
     /// The engine of a product at a level: widening at all but AVX-512.
     #[track_caller]
-    pub(super) fn at(level: SimdLevel) -> Self {
+    pub(crate) fn at(level: SimdLevel) -> Self {
         if level == SimdLevel::Avx512 {
             Self::current()
         } else {

@@ -381,10 +381,6 @@ impl Engine for PairDot {
         }
     }
 
-    unsafe fn unpack_right(self, panel: *const u16, _: usize, _: usize, _: *mut u32) -> *const u32 {
-        panel.cast()
-    }
-
     unsafe fn run(self, rows: usize, vecs: usize, last: usize, tile: &Tile) {
         macro_rules! call {
             ($vecs:literal: $($rows:literal)*) => {

@@ -1,4 +1,4 @@
-//! What the dot product and widening have in common: an [`Engine`] packs blocks of the operands and multiplies them in vectors.
+//! What the loops ask of a way to compute: an [`Engine`] packs blocks of the operands and multiplies them in vectors.
 
 use super::Operand;
 use crate::matmul::kernel::{Output, block_rows_of, block_vecs_of};
@@ -48,18 +48,6 @@ pub(super) trait Engine: Copy {
         target: *mut u32,
         stored: usize,
     );
-
-    /// The address of rows of a packed panel, perhaps brought to `target` in another form.
-    ///
-    /// # Safety
-    /// `depth` rows of `stored` columns may be read; the target has room for them.
-    unsafe fn unpack_right(
-        self,
-        panel: *const u16,
-        depth: usize,
-        stored: usize,
-        target: *mut u32,
-    ) -> *const u32;
 
     /// Vector registers.
     const REGISTERS: usize;

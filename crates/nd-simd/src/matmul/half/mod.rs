@@ -7,9 +7,9 @@
 //! * `choice`: [`Bf16Engine`], which of these it is;
 //! * `pack`: what a packed operand looks like, and [`PackedBf16`], a right operand that is packed once and used often;
 //! * `amx`: tiles;
-//! * `dot`: packing and micro-kernel of the pair dot product;
-//! * `widen`: packing to f32 for the micro-kernel of [`super::multiply`];
-//! * `engine`: what these three have in common; `blocking`: the loops, the same for all.
+//! * `dot`: packing and micro-kernel of the pair dot product; `engine`, `blocking`, `scratch`: the loops around it;
+//! * `widen`: operands as f32, for [`super::multiply_fused`];
+//! * `task`: a product, and which of these computes it.
 //!
 //! Numbers: an operand that is f32 (or the other sixteen-bit format) is rounded to nearest, ties to even. Products of two bf16 are exact in
 //! f32, sums are rounded in f32; with pairs and tiles, in the order of the processor, which also takes denormal operands for
@@ -20,12 +20,17 @@
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
+#[cfg(target_arch = "x86_64")]
 mod blocking;
 mod choice;
 #[cfg(target_arch = "x86_64")]
 mod dot;
+#[cfg(target_arch = "x86_64")]
 mod engine;
 mod pack;
+#[cfg(target_arch = "x86_64")]
+mod scratch;
+mod task;
 mod widen;
 
 use nd_core::options::Precision;
@@ -37,7 +42,7 @@ pub use pack::{PackedBf16, pack_bf16, packed_bf16_len};
 use super::Epilogue;
 use super::view::{MatMut, MatRef};
 use crate::dispatch::SimdLevel;
-use blocking::{Right, Task};
+use task::{Right, Task};
 
 /// The error of a product of rounded operands, in unit roundoffs of f32 of `|A| |B|`, is at most this for k up to 20,000 and
 /// grows no faster than k beyond.
@@ -52,10 +57,47 @@ pub trait Operand: Element + sealed::Sealed {
 }
 
 mod sealed {
-    pub trait Sealed {}
-    impl Sealed for f32 {}
-    impl Sealed for super::bf16 {}
-    impl Sealed for super::f16 {}
+    use super::{MatRef, Precision, SimdLevel};
+
+    /// What only this module needs to know of an operand.
+    pub trait Sealed: Sized {
+        /// The format: what is of the product's format needs no rounding.
+        const FORMAT: Precision;
+        /// Each number as f32; exact.
+        fn widen_slice(level: SimdLevel, from: &[Self], to: &mut [f32]);
+        /// The matrix itself, if it is f32.
+        fn as_f32(x: MatRef<'_, Self>) -> Option<MatRef<'_, f32>>;
+    }
+}
+
+impl sealed::Sealed for f32 {
+    const FORMAT: Precision = Precision::F32;
+    fn widen_slice(_: SimdLevel, from: &[f32], to: &mut [f32]) {
+        to.copy_from_slice(from);
+    }
+    fn as_f32(x: MatRef<'_, f32>) -> Option<MatRef<'_, f32>> {
+        Some(x)
+    }
+}
+
+impl sealed::Sealed for bf16 {
+    const FORMAT: Precision = Precision::Bf16;
+    fn widen_slice(level: SimdLevel, from: &[bf16], to: &mut [f32]) {
+        crate::convert::bf16_to_f32(level, from, to);
+    }
+    fn as_f32(_: MatRef<'_, bf16>) -> Option<MatRef<'_, f32>> {
+        None
+    }
+}
+
+impl sealed::Sealed for f16 {
+    const FORMAT: Precision = Precision::F16;
+    fn widen_slice(level: SimdLevel, from: &[f16], to: &mut [f32]) {
+        crate::convert::f16_to_f32(level, from, to);
+    }
+    fn as_f32(_: MatRef<'_, f16>) -> Option<MatRef<'_, f32>> {
+        None
+    }
 }
 
 impl Operand for f32 {
@@ -174,6 +216,43 @@ pub fn multiply_packed_parallel<A: Operand>(
     run_packed(level, alpha, a, b, beta, c, epilogue, true);
 }
 
+/// `C = A B + beta C` with a B whose numbers are those of the format already; A is rounded.
+///
+/// # Panics
+/// As [`multiply_packed`].
+#[track_caller]
+pub(crate) fn multiply_wide<A: Operand>(
+    level: SimdLevel,
+    precision: Precision,
+    parallel: bool,
+    a: MatRef<'_, A>,
+    b: MatRef<'_, f32>,
+    beta: f32,
+    c: MatMut<'_, f32>,
+    epilogue: Epilogue<'_, f32>,
+) {
+    let (right, shape) = (Right::<f32>::Wide(b), [b.rows(), b.cols()]);
+    run_prepared(
+        level, precision, 1.0, a, right, shape, beta, c, epilogue, parallel,
+    );
+}
+
+/// What [`pack_bf16`] packed, as f32 in row-major order.
+///
+/// # Panics
+/// The target has another length.
+#[track_caller]
+pub(crate) fn unpack_bf16(level: SimdLevel, b: PackedBf16<'_>, target: &mut [f32]) {
+    assert_eq!(
+        target.len(),
+        b.rows() * b.cols(),
+        "the target of an unpacked {} x {} matrix",
+        b.rows(),
+        b.cols()
+    );
+    widen::unpack(level, b, 0, b.rows(), target);
+}
+
 #[track_caller]
 fn run<A: Operand, B: Operand>(
     level: SimdLevel,
@@ -238,19 +317,38 @@ fn run_packed<A: Operand>(
     a: MatRef<'_, A>,
     b: PackedBf16<'_>,
     beta: f32,
+    c: MatMut<'_, f32>,
+    epilogue: Epilogue<'_, f32>,
+    parallel: bool,
+) {
+    let (right, shape) = (Right::<bf16>::Packed(b), [b.rows(), b.cols()]);
+    let precision = Precision::Bf16;
+    run_prepared(
+        level, precision, alpha, a, right, shape, beta, c, epilogue, parallel,
+    );
+}
+
+/// A product with a right operand of some shape that is there in its final form.
+#[track_caller]
+fn run_prepared<A: Operand, B: Operand>(
+    level: SimdLevel,
+    precision: Precision,
+    alpha: f32,
+    a: MatRef<'_, A>,
+    right: Right<'_, B>,
+    [rows, cols]: [usize; 2],
+    beta: f32,
     mut c: MatMut<'_, f32>,
     epilogue: Epilogue<'_, f32>,
     parallel: bool,
 ) {
     assert!(
-        b.rows() == a.cols() && c.rows() == a.rows() && c.cols() == b.cols(),
-        "C [{}, {}] = A [{}, {}] packed B [{}, {}]: the shapes do not fit",
+        rows == a.cols() && c.rows() == a.rows() && c.cols() == cols,
+        "C [{}, {}] = A [{}, {}] packed B [{rows}, {cols}]: the shapes do not fit",
         c.rows(),
         c.cols(),
         a.rows(),
         a.cols(),
-        b.rows(),
-        b.cols(),
     );
     check_epilogue(&c, epilogue);
     assert!(
@@ -259,17 +357,7 @@ fn run_packed<A: Operand>(
         c.row_stride(),
         c.col_stride()
     );
-    let right = Right::<bf16>::Packed(b);
-    let task = Task::new(
-        level,
-        Precision::Bf16,
-        alpha,
-        a,
-        right,
-        beta,
-        &mut c,
-        epilogue,
-    );
+    let task = Task::new(level, precision, alpha, a, right, beta, &mut c, epilogue);
     task.run(parallel);
 }
 

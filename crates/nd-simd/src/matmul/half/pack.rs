@@ -1,4 +1,4 @@
-//! A packed right operand, and scratch for operands that are packed on the way.
+//! A packed right operand, and memory for operands that are packed on the way.
 //!
 //! ```text
 //! panel of 64 columns:   [pair of rows][column][row of the pair]       (bf16)
@@ -8,9 +8,7 @@
 //! from its first to its last byte while the product runs down its rows, a pair is what one lane of the dot product takes, and sixteen
 //! pairs of sixteen columns are a tile.
 
-use std::mem::MaybeUninit;
-
-use nd_core::{Buffer, MemoryPool, bf16};
+use nd_core::{Buffer, Element, MemoryPool, bf16};
 
 use super::Operand;
 use super::widen::narrow_pair;
@@ -95,13 +93,26 @@ impl<'a> PackedBf16<'a> {
         self.data[start + i % 2]
     }
 
+    /// Each panel: its first column, its columns, how wide it is stored, and its pairs.
+    pub(super) fn panels(&self) -> impl Iterator<Item = (usize, usize, usize, &'a [[bf16; 2]])> {
+        let Self { data, rows, cols } = *self;
+        (0..cols).step_by(PANEL).map(move |column| {
+            let stored = stored_width(cols, column);
+            let start = column * padded_rows(rows);
+            let (pairs, _) = data[start..start + padded_rows(rows) * stored].as_chunks();
+            (column, PANEL.min(cols - column), stored, pairs)
+        })
+    }
+
     /// How wide the panel that starts at `column` is stored.
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     pub(super) fn stored(&self, column: usize) -> usize {
         stored_width(self.cols, column)
     }
 
     /// The panel that starts at `column`, a multiple of [`PANEL`], from the pair `pair` on.
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     pub(super) fn panel(&self, column: usize, pair: usize) -> *const u16 {
         debug_assert!(column.is_multiple_of(PANEL) && column < self.cols);
@@ -230,42 +241,8 @@ impl<B: Operand> crate::dispatch::Kernel for PackPanel<'_, '_, B> {
     }
 }
 
-/// Rows of A that are packed together.
-pub(super) const ROW_BLOCK: usize = 96;
-
-/// Four-byte words of the block of A: [`ROW_BLOCK`] rows of 256 words.
-const LEFT_WORDS: usize = ROW_BLOCK * 256;
-
-/// Four-byte words of a panel of B: 256 rows (or pairs) of 64 columns.
-const RIGHT_WORDS: usize = 256 * PANEL;
-
-/// Room for a block of A and a panel of B, on the stack of the product: 160 KiB, no allocation.
-#[repr(C, align(64))]
-pub(super) struct Scratch {
-    left: MaybeUninit<[u32; LEFT_WORDS]>,
-    right: MaybeUninit<[u32; RIGHT_WORDS]>,
-}
-
-impl Scratch {
-    #[inline(always)]
-    pub(super) fn new() -> Self {
-        Self {
-            left: MaybeUninit::uninit(),
-            right: MaybeUninit::uninit(),
-        }
-    }
-
-    pub(super) fn left(&mut self) -> *mut u32 {
-        self.left.as_mut_ptr().cast()
-    }
-
-    pub(super) fn right(&mut self) -> *mut u32 {
-        self.right.as_mut_ptr().cast()
-    }
-}
-
-/// A buffer for an operand that is packed whole; given back when it is dropped, so that the next product finds it.
-pub(super) fn take(len: usize) -> Buffer<bf16> {
+/// A buffer for an operand that is packed or widened; given back when it is dropped, so that the next product finds it.
+pub(super) fn take<T: Element>(len: usize) -> Buffer<T> {
     static POOL: std::sync::LazyLock<MemoryPool> = std::sync::LazyLock::new(MemoryPool::new);
     POOL.take(len)
 }

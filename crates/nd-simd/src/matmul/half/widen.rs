@@ -1,39 +1,59 @@
-//! Operands widened to f32 blocks and panels, for the micro-kernel of [`crate::matmul::multiply`].
+//! Products of operands that are widened to f32: what happens where a format has no arithmetic.
+//!
+//! ```text
+//! for each block of k, so many rows of B that they stay in the second cache level
+//!     widen them, unless they are f32
+//!     for each block of rows of A:  widen it, unless it is f32;  multiply both as f32
+//! ```
+//!
+//! Operands are widened line by line as they lie in memory, with the processor's instructions for it, and the f32 product gets them with
+//! the strides they had: a transposed operand costs no more than another. Blocks of k are whole chains of the f32 product, so the sums have the
+//! bits of that product.
+//!
+//! Known weakness: a B that several products share is widened for each; [`super::multiply_wide`] takes one that has been widened before.
 
-use std::marker::PhantomData;
-
-use nd_core::{DType, bf16};
-use pulp::NullaryFnOnce;
+use nd_core::options::Precision;
+use nd_core::{bf16, f16, threads};
 
 use super::Operand;
-use super::engine::{Engine, Tile};
-use crate::convert::{narrow_bf16, narrow_f16, widen_f16};
-use crate::dispatch::Isa;
-use crate::lanes::Lanes;
-use crate::matmul::kernel::{Ahead, Block, run};
+use super::pack::{PackedBf16, take};
+use super::task::{Right, Task};
+use crate::convert::{
+    bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16, narrow_bf16, narrow_f16, widen_f16,
+};
+use crate::dispatch::{Isa, Kernel, SimdLevel, dispatch};
+use crate::matmul::kernel::PIECE;
+use crate::matmul::view::{MatMut, MatRef};
+use crate::matmul::{Epilogue, multiply_fused, multiply_fused_parallel};
+
+/// Numbers of a block of B: 1 MiB of f32.
+const RIGHT: usize = 1 << 18;
+
+/// Rows of B in a block at most.
+const DEPTH: usize = 2048;
+
+/// Numbers of a block of A that one thread widens and multiplies.
+const LEFT: usize = 1 << 17;
+
+/// The same for all threads together.
+const LEFT_PARALLEL: usize = 1 << 19;
+
+/// Numbers that one thread widens at a time.
+const PART: usize = 1 << 14;
+
+/// Numbers that are rounded at a time, on the stack.
+const ROUNDED: usize = 512;
 
 /// How an operand is rounded before the product.
 pub(super) trait Rounding: Copy {
     /// The nearest number of the format.
     fn round(x: f32) -> f32;
-    /// Whether nothing is rounded.
-    const EXACT: bool = false;
 }
 
-#[derive(Clone, Copy)]
-pub(super) struct Exact;
 #[derive(Clone, Copy)]
 pub(super) struct ToBf16;
 #[derive(Clone, Copy)]
 pub(super) struct ToF16;
-
-impl Rounding for Exact {
-    const EXACT: bool = true;
-    #[inline(always)]
-    fn round(x: f32) -> f32 {
-        x
-    }
-}
 
 impl Rounding for ToBf16 {
     #[inline(always)]
@@ -55,188 +75,207 @@ pub(super) fn narrow_pair<B: Operand>(pair: [B; 2]) -> [bf16; 2] {
     pair.map(|x| bf16::from_bits(narrow_bf16(x.widen())))
 }
 
-/// The engine of a level's f32 vectors.
-#[derive(Clone, Copy)]
-pub(super) struct Widening<S, P> {
-    simd: S,
-    rounding: PhantomData<P>,
-}
-
-impl<S: Isa, P: Rounding> Widening<S, P> {
-    pub(super) fn new(simd: S) -> Self {
-        Self {
-            simd,
-            rounding: PhantomData,
-        }
-    }
-}
-
-/// `target[i * target_stride + j] = round(source[i, j])`, and zeros up to `padded` columns.
-struct Copy2d<A, P> {
-    source: *const A,
-    strides: (usize, usize),
-    rows: usize,
-    cols: usize,
-    target: *mut f32,
-    target_stride: usize,
-    padded: usize,
-    rounding: PhantomData<P>,
-}
-
-impl<A: Operand, P: Rounding> NullaryFnOnce for Copy2d<A, P> {
-    type Output = ();
-
-    #[inline(always)]
-    fn call(self) {
-        let (row_stride, col_stride) = self.strides;
-        for i in 0..self.rows {
-            let source = self.source.wrapping_add(i * row_stride);
-            let target = self.target.wrapping_add(i * self.target_stride);
-            // SAFETY: `Engine` promises `rows x cols` elements of the source and `padded` of each row of the target.
-            unsafe {
-                if col_stride == 1 {
-                    for j in 0..self.cols {
-                        *target.add(j) = P::round((*source.add(j)).widen());
-                    }
-                } else {
-                    for j in 0..self.cols {
-                        *target.add(j) = P::round((*source.add(j * col_stride)).widen());
-                    }
-                }
-                for j in self.cols..self.padded {
-                    *target.add(j) = 0.0;
-                }
+/// Rounds f32 numbers to those of the format.
+fn round_all(level: SimdLevel, precision: Precision, x: &mut [f32]) {
+    for x in x.chunks_mut(ROUNDED) {
+        match precision {
+            Precision::F32 => {}
+            Precision::Bf16 => {
+                let narrow = &mut [bf16::ZERO; ROUNDED][..x.len()];
+                f32_to_bf16(level, x, narrow);
+                bf16_to_f32(level, narrow, x);
+            }
+            Precision::F16 => {
+                let narrow = &mut [f16::ZERO; ROUNDED][..x.len()];
+                f32_to_f16(level, x, narrow);
+                f16_to_f32(level, narrow, x);
             }
         }
     }
 }
 
-/// Rows of a packed bf16 panel as f32.
-struct Unpack {
-    panel: *const u16,
-    depth: usize,
+/// The matrix itself, where it is f32 and nothing is to be rounded.
+fn lent<T: Operand>(precision: Precision, x: MatRef<'_, T>) -> Option<MatRef<'_, f32>> {
+    T::as_f32(x).filter(|_| precision == Precision::F32)
+}
+
+/// The matrix, rounded and widened to `room`, in the order in which it lies in memory.
+fn widen<'r, T: Operand>(
+    level: SimdLevel,
+    precision: Precision,
+    parallel: bool,
+    x: MatRef<'_, T>,
+    room: &'r mut [f32],
+) -> MatRef<'r, f32> {
+    let by_columns = x.row_stride() == 1 && x.col_stride() != 1 && x.rows() > 1;
+    let lines = if by_columns { x.t() } else { x };
+    let (count, len) = (lines.rows(), lines.cols());
+    let room = &mut room[..count * len];
+    if !room.is_empty() {
+        let at_once = (PART / len).max(1);
+        threads::for_each_chunk(parallel, room, at_once * len, |i, room| {
+            widen_lines(level, lines.row_block(i * at_once, room.len() / len), room);
+            if T::FORMAT != precision {
+                round_all(level, precision, room);
+            }
+        });
+    }
+    let wide = MatRef::row_major(room, count, len);
+    if by_columns { wide.t() } else { wide }
+}
+
+fn widen_lines<T: Operand>(level: SimdLevel, x: MatRef<'_, T>, room: &mut [f32]) {
+    let (len, stride, step) = (x.cols(), x.row_stride(), x.col_stride());
+    let data = x.data();
+    if step != 1 {
+        for (i, to) in room.chunks_exact_mut(len).enumerate() {
+            for (j, to) in to.iter_mut().enumerate() {
+                *to = data[i * stride + j * step].widen();
+            }
+        }
+    } else if stride == len {
+        T::widen_slice(level, &data[..room.len()], room);
+    } else {
+        for (i, to) in room.chunks_exact_mut(len).enumerate() {
+            T::widen_slice(level, &data[i * stride..][..len], to);
+        }
+    }
+}
+
+/// Pairs of rows of a panel as f32.
+struct Unpack<'a> {
+    /// Pairs of the rows, `stored` for each two rows.
+    pairs: &'a [[bf16; 2]],
     stored: usize,
-    target: *mut f32,
+    /// From the panel's first column of the first row on.
+    target: &'a mut [f32],
+    /// From row to row of the target.
+    stride: usize,
+    rows: usize,
+    width: usize,
 }
 
-impl NullaryFnOnce for Unpack {
+impl Kernel for Unpack<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn call(self) {
-        for p in 0..self.depth {
-            // The upper half of an f32 is a bf16: the second row of a pair is there already.
-            let (shift, keep) = if p % 2 == 0 {
-                (16, !0)
-            } else {
-                (0, 0xffff_0000_u32)
-            };
-            let source = self
-                .panel
-                .wrapping_add(p / 2 * 2 * self.stored)
-                .cast::<u32>();
-            let target = self.target.wrapping_add(p * self.stored);
-            for j in 0..self.stored {
-                // SAFETY: `Engine::unpack_right` promises `stored` pairs for every two rows, and room for all rows.
-                unsafe {
-                    let pair = source.add(j).read_unaligned();
-                    *target.add(j) = f32::from_bits((pair << shift) & keep);
+    fn run<S: Isa>(self, _: S) {
+        let wide = |x: bf16| f32::from_bits(u32::from(x.to_bits()) << 16);
+        for (p, pairs) in self.pairs.chunks_exact(self.stored).enumerate() {
+            if 2 * p >= self.rows {
+                break;
+            }
+            let pairs = &pairs[..self.width];
+            let target = &mut self.target[2 * p * self.stride..];
+            if 2 * p + 1 == self.rows {
+                for (pair, low) in pairs.iter().zip(target) {
+                    *low = wide(pair[0]);
                 }
+                break;
+            }
+            let (low, high) = target.split_at_mut(self.stride);
+            let rows = low[..self.width].iter_mut().zip(&mut high[..self.width]);
+            for (pair, (low, high)) in pairs.iter().zip(rows) {
+                *low = wide(pair[0]);
+                *high = wide(pair[1]);
             }
         }
     }
 }
 
-impl<S: Isa, P: Rounding> Engine for Widening<S, P> {
-    const K_BLOCK: usize = 256;
-    const LANES: usize = Lanes::<S, f32>::LEN;
-    const REGISTERS: usize = S::REGISTER_COUNT;
-
-    fn in_place<A: Operand>(
-        self,
-        a: *const A,
-        (row_stride, col_stride): (usize, usize),
-        _: usize,
-        _: bool,
-    ) -> Option<(*const u8, usize)> {
-        (P::EXACT && A::DTYPE == DType::F32 && col_stride == 1)
-            .then(|| (a.cast(), row_stride * size_of::<f32>()))
+/// `rows` rows of a packed matrix as f32, row-major, from the even row `first` on.
+pub(super) fn unpack(
+    level: SimdLevel,
+    b: PackedBf16<'_>,
+    first: usize,
+    rows: usize,
+    target: &mut [f32],
+) {
+    let stride = b.cols();
+    for (column, width, stored, pairs) in b.panels() {
+        let pairs = &pairs[first / 2 * stored..];
+        dispatch(
+            level,
+            Unpack {
+                pairs,
+                stored,
+                target: target.get_mut(column..).unwrap_or_default(),
+                stride,
+                rows,
+                width,
+            },
+        );
     }
+}
 
-    unsafe fn pack_left<A: Operand>(
-        self,
-        a: *const A,
-        strides: (usize, usize),
-        rows: usize,
-        depth: usize,
-        target: *mut u32,
-    ) -> usize {
-        self.simd.vectorize(Copy2d::<A, P> {
-            source: a,
-            strides,
-            rows,
-            cols: depth,
-            target: target.cast(),
-            target_stride: depth,
-            padded: depth,
-            rounding: PhantomData,
-        });
-        depth * size_of::<f32>()
-    }
-
-    unsafe fn pack_right<B: Operand>(
-        self,
-        b: *const B,
-        strides: (usize, usize),
-        depth: usize,
-        width: usize,
-        target: *mut u32,
-        stored: usize,
-    ) {
-        self.simd.vectorize(Copy2d::<B, P> {
-            source: b,
-            strides,
-            rows: depth,
-            cols: width,
-            target: target.cast(),
-            target_stride: stored,
-            padded: stored,
-            rounding: PhantomData,
-        });
-    }
-
-    unsafe fn unpack_right(
-        self,
-        panel: *const u16,
-        depth: usize,
-        stored: usize,
-        target: *mut u32,
-    ) -> *const u32 {
-        self.simd.vectorize(Unpack {
-            panel,
-            depth,
-            stored,
-            target: target.cast(),
-        });
-        target
-    }
-
-    unsafe fn run(self, rows: usize, vecs: usize, last: usize, tile: &Tile) {
-        let block = Block {
-            k: tile.depth,
-            a: tile.a.cast(),
-            a_row_stride: tile.a_row_bytes / size_of::<f32>(),
-            a_col_stride: 1,
-            b: tile.b.cast(),
-            b_row_stride: tile.b_stride,
-            output: tile.output,
-            count: 1,
-            a_step: 0,
-            b_step: 0,
-            c_step: 0,
-            ahead: Ahead::BlockOfA,
+impl<A: Operand, B: Operand> Task<'_, A, B> {
+    /// Computes all of C with f32 products.
+    pub(super) fn run_widened(&self, parallel: bool) {
+        let (level, precision) = (self.level, self.precision);
+        let (m, k, n) = (self.a.rows(), self.a.cols(), self.b.cols());
+        // By the shape alone, and whole chains.
+        let depth = (RIGHT / n / PIECE * PIECE).clamp(PIECE, DEPTH).min(k);
+        let b_lent = match self.b {
+            Right::Wide(b) => Some(b),
+            Right::Plain(b) => lent(precision, b),
+            Right::Packed(_) => None,
         };
-        // SAFETY: the caller's.
-        unsafe { run::<S, f32>(self.simd, rows, vecs, last, &block) };
+        let a_lent = lent(precision, self.a);
+        let height = match a_lent {
+            Some(_) => m,
+            None => (if parallel { LEFT_PARALLEL } else { LEFT } / depth.max(1)).clamp(1, m),
+        };
+        let mut b_room = take::<f32>(if b_lent.is_some() { 0 } else { depth * n });
+        let mut a_room = take::<f32>(if a_lent.is_some() { 0 } else { height * depth });
+        let mut start = 0;
+        loop {
+            let depth = depth.min(k - start);
+            let is_last = start + depth == k;
+            let b = match (b_lent, self.b) {
+                (Some(b), _) => b.row_block(start, depth),
+                (None, Right::Plain(b)) => {
+                    let part = b.row_block(start, depth);
+                    widen(level, precision, parallel, part, &mut b_room)
+                }
+                (None, Right::Packed(b)) => {
+                    let room = &mut b_room[..depth * n];
+                    unpack(level, b, start, depth, room);
+                    MatRef::row_major(room, depth, n)
+                }
+                (None, Right::Wide(_)) => unreachable!("a wide operand is lent"),
+            };
+            let beta = if start == 0 { self.beta } else { 1.0 };
+            let epilogue = if is_last {
+                self.epilogue
+            } else {
+                Epilogue::default()
+            };
+            for row in (0..m).step_by(height) {
+                let rows = height.min(m - row);
+                let a = match a_lent {
+                    Some(a) => a.row_block(row, rows).col_block(start, depth),
+                    None => {
+                        let part = self.a.row_block(row, rows).col_block(start, depth);
+                        widen(level, precision, parallel, part, &mut a_room)
+                    }
+                };
+                let stride = self.c_row_stride;
+                // SAFETY: these rows of C, which is borrowed for the life of the task and which nobody else touches meanwhile.
+                let c = unsafe {
+                    let first = self.c.add(row * stride);
+                    std::slice::from_raw_parts_mut(first, (rows - 1) * stride + n)
+                };
+                let c = MatMut::strided(c, rows, n, stride, 1);
+                if parallel {
+                    multiply_fused_parallel(level, self.alpha, a, b, beta, c, epilogue);
+                } else {
+                    multiply_fused(level, self.alpha, a, b, beta, c, epilogue);
+                }
+            }
+            start += depth;
+            if is_last {
+                break;
+            }
+        }
     }
 }

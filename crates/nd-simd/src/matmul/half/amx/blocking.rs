@@ -10,9 +10,10 @@ use super::config::{TILE, TileGuard};
 use super::finish::WIDE;
 use super::kernel::{STEP, Strips};
 use crate::matmul::half::Operand;
-use crate::matmul::half::blocking::{Right, Task};
+
 use crate::matmul::half::engine::Engine;
 use crate::matmul::half::pack::{PANEL, PackedBf16, pack_panels, packed_bf16_len, take};
+use crate::matmul::half::task::{Right, Task};
 use crate::matmul::kernel::{Output, Store};
 
 /// Numbers of k in a block at most: the strip of A that is packed has room for as many.
@@ -108,6 +109,7 @@ impl Tiles {
         let mut scratch = match b {
             Right::Plain(_) => Some(take(packed_bf16_len(depth, width.min(cols.len())))),
             Right::Packed(_) => None,
+            Right::Wide(_) => unreachable!("what is widened has loops of its own"),
         };
         let mut store = Store::first(task.alpha, task.beta);
         for start in (0..k).step_by(depth) {
@@ -123,7 +125,9 @@ impl Tiles {
                         (PackedBf16::new(scratch, depth, width), (0, 0))
                     }
                     (Right::Packed(packed), _) => (packed, (start / 2, column)),
-                    (Right::Plain(_), None) => unreachable!("a plain operand has scratch"),
+                    (Right::Plain(_) | Right::Wide(_), _) => {
+                        unreachable!("a plain operand has scratch, a wide one is not for tiles")
+                    }
                 };
                 let block = Block {
                     tiles: self,
