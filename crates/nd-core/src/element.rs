@@ -291,13 +291,20 @@ mod tests {
         for ((&x, &wide), &back) in all.iter().zip(&wide).zip(&back) {
             assert!(wide == x.to_f32() || wide.is_nan() && x.is_nan());
             assert!(back.to_bits() == x.to_bits() || back.is_nan() && x.is_nan());
-            // Around the point half way to the next one.
-            let middle = wide.to_bits() | 0x8000;
-            for bits in [middle - 1, middle, middle + 1] {
-                let (x, mut y) = (f32::from_bits(bits), [bf16::ZERO]);
-                f32::narrow_bf16(&[x], &mut y);
-                let expected = bf16::from_f32(x);
-                assert!(y[0].to_bits() == expected.to_bits() || x.is_nan() && y[0].is_nan());
+        }
+        // Around the point half way to the next one: all at once, in vectors, and some that fill none.
+        for offset in [0x7fff, 0x8000, 0x8001] {
+            let near: Vec<f32> = wide
+                .iter()
+                .map(|x| f32::from_bits(x.to_bits() | offset))
+                .collect();
+            for near in [&near[..], &near[0x3f80 - 3..0x3f80]] {
+                let mut found = vec![bf16::ZERO; near.len()];
+                f32::narrow_bf16(near, &mut found);
+                for (&x, found) in near.iter().zip(found) {
+                    let expected = bf16::from_f32(x);
+                    assert!(found.to_bits() == expected.to_bits() || x.is_nan() && found.is_nan());
+                }
             }
         }
     }
