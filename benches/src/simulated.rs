@@ -57,7 +57,7 @@ pub const WORKLOADS: [Workload; 3] = [
     },
     Workload {
         name: "PatchTST",
-        parameters: 216_000.0,
+        parameters: 438_000.0,
         window: 1.13e-4,
         fixed: 5.2e-5,
     },
