@@ -253,11 +253,9 @@ impl<R: SimdReal> Kernel for InPlace<'_, R> {
         let batch = self.0;
         let by_blocks = !batch.problem.is_gemv() && !batch.problem.is_few_rows();
         // Constants: no blocks are compiled for scalars, and no scalar loops for vectors.
-        if const { !S::IS_SCALAR } {
-            if by_blocks {
-                // SAFETY: `execute` promises valid operands at each step, and that no panel is needed.
-                return unsafe { blocked(simd, batch, std::ptr::null_mut()) };
-            }
+        if const { !S::IS_SCALAR } && by_blocks {
+            // SAFETY: `execute` promises valid operands at each step, and that no panel is needed.
+            return unsafe { blocked(simd, batch, std::ptr::null_mut()) };
         }
         let mut problem = batch.problem;
         for _ in 0..batch.count {
