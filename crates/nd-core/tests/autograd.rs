@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use nd_core::autograd::{
-    Backward, Init, Mode, NodeId, Op, ParamGrads, Params, ParamsBuilder, StepContext, Tape, Var,
+    Backward, Init, Mode, NodeId, Op, ParamGrads, Params, ParamsBuilder, StepContext, Stored, Tape,
+    Var,
 };
 use nd_core::rng::Key;
 use nd_core::{MemoryPool, Precision, Real};
@@ -226,6 +227,47 @@ fn weights_are_not_updated_by_the_forward_pass() {
     let mut tape = Tape::<f64>::default();
     tape.begin(StepContext::new(Some(params)));
     tape.update_buffer(w, tape.pool().take_zeroed(9));
+}
+
+/// An op that does nothing, kept in bf16; it passes its gradient on, rounded where that may be.
+struct Rounded {
+    x: NodeId,
+    gives: bool,
+}
+
+fn rounded(x: Var<'_, f32>, gives: bool) -> Var<'_, f32> {
+    let tape = x.tape();
+    let y = tape.save_for_backward(tape.pool().take_copy(&x.value()), Precision::Bf16);
+    tape.record_stored(x.shape(), y, &[x], || Rounded { x: x.id(), gives })
+}
+
+impl Op<f32> for Rounded {
+    fn name(&self) -> &'static str {
+        "rounded"
+    }
+
+    fn backward(&self, step: &Backward<'_, f32>) {
+        match step.takes_half(self.x) {
+            Some(precision) if self.gives => {
+                let dy = step.pool().take_copy(step.dy());
+                step.give(self.x, Stored::new(step.pool(), dy, precision));
+            }
+            _ => step.pass(self.x),
+        }
+    }
+}
+
+#[test]
+fn a_rounded_gradient_that_is_passed_on_reaches_a_variable() {
+    let mut tape = Tape::<f32>::default();
+    tape.begin(StepContext::new(None));
+    let x = tape.variable([3], tape.pool().take_copy(&[1.0, 2.0, 3.0]));
+    let y = rounded(rounded(x, false), true);
+    let (id, root) = (x.id(), y.id());
+    let dy = tape.pool().take_copy(&[0.5, -4.0, 1.0 + f32::EPSILON]);
+    tape.backward(root, dy, None);
+    let gradient = tape.gradient(id).expect("a gradient arrived");
+    assert_eq!(*gradient, [0.5, -4.0, 1.0]);
 }
 
 struct Careless {

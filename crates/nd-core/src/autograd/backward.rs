@@ -252,11 +252,12 @@ impl<'a, R: Real> Backward<'a, R> {
         if !node.requires_grad {
             return;
         }
-        let is_node = !matches!(node.value, NodeValue::Param(_));
-        if is_node
-            && self.passed.get().is_none()
-            && self.tape.slots[id.index()].borrow().0.is_none()
-        {
+        // As in `takes_half`: what is read after the pass is in the tape's own type.
+        let free = match node.value {
+            NodeValue::Param(_) => false,
+            _ => node.op.is_some() || matches!(self.dy, Stored::Full(_)),
+        };
+        if free && self.passed.get().is_none() && self.tape.slots[id.index()].borrow().0.is_none() {
             self.passed.set(Some(id));
         } else if let Some(mut grad) = self.grad(id) {
             let accumulate = grad.accumulate;
