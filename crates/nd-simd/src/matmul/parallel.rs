@@ -25,12 +25,24 @@ const ROW_GRAIN: usize = 8;
 const COL_GRAIN: usize = 64;
 
 /// Multiply-adds of a product of tiles worth handing to another thread.
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(dead_code, reason = "for products that only x86-64 has")
+)]
 const TILES_WORK: usize = 8 << 20;
 
 /// Rows that a block of tiles has at least: two blocks of the kernel.
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(dead_code, reason = "for products that only x86-64 has")
+)]
 const TILES_ROWS: usize = 64;
 
 /// Elements of A that stay in the second cache level: 1 MiB of bf16.
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(dead_code, reason = "for products that only x86-64 has")
+)]
 const CACHED_LEFT: usize = 1 << 19;
 
 /// [`super::multiply`] on all threads of the current pool; the same bits.
@@ -134,6 +146,10 @@ impl Grid {
 
     /// As [`Grid::new`], for products of tiles, which are done sooner: blocks hold more work. Once A is too large for a core's second
     /// cache level, rows are cut first.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        allow(dead_code, reason = "for products that only x86-64 has")
+    )]
     pub(super) fn of_tiles(m: usize, k: usize, n: usize) -> Self {
         let work = m.saturating_mul(k).saturating_mul(n).div_ceil(TILES_WORK);
         let wanted = work.clamp(1, BLOCKS_PER_THREAD * rayon::current_num_threads());
@@ -160,6 +176,10 @@ impl Grid {
     }
 
     /// Everything in one block.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        allow(dead_code, reason = "for products that only x86-64 has")
+    )]
     pub(super) fn whole(m: usize, n: usize) -> Self {
         Self {
             m,
@@ -177,6 +197,10 @@ impl Grid {
     }
 
     /// How many blocks share a block of columns.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        allow(dead_code, reason = "for products that only x86-64 has")
+    )]
     pub(super) fn down(&self) -> usize {
         self.down
     }

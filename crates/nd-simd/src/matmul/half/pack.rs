@@ -22,6 +22,10 @@ pub(super) const PANEL: usize = 64;
 pub(super) const GRAIN: usize = 16;
 
 /// Pairs of rows of a matrix.
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(dead_code, reason = "for products that only x86-64 has")
+)]
 pub(super) const fn pairs(rows: usize) -> usize {
     rows.div_ceil(2)
 }

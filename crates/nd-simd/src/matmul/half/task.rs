@@ -72,6 +72,10 @@ pub(super) struct Task<'a, A, B> {
     pub(super) alpha: f32,
     pub(super) a: MatRef<'a, A>,
     /// Whether zeros follow each row of A, as many as [`padded_rows`] says.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        allow(dead_code, reason = "for products that only x86-64 has")
+    )]
     pub(super) a_padded: bool,
     pub(super) b: Right<'a, B>,
     pub(super) beta: f32,
