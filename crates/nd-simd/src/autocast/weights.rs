@@ -62,14 +62,19 @@ enum Rounded<'a, R: SimdReal> {
     Own(Packed<R>),
 }
 
+impl<R: SimdReal> Rounded<'_, R> {
+    fn packed(&self) -> &Packed<R> {
+        match self {
+            Self::Shared(packed) => packed,
+            Self::Own(packed) => packed,
+        }
+    }
+}
+
 impl<R: SimdReal> WeightCopy<'_, R> {
     /// The weight `[k, n]` that [`weight_copy`] was asked for.
     pub(crate) fn view(&self, k: usize, n: usize) -> HalfWeight<'_> {
-        let packed = match &self.rounded {
-            Rounded::Shared(packed) => packed,
-            Rounded::Own(packed) => packed,
-        };
-        match (packed, &self.wide) {
+        match (self.rounded.packed(), &self.wide) {
             (Packed::Bf16(_), Some(wide)) => {
                 HalfWeight::Wide(Precision::Bf16, MatRef::row_major(wide, k, n))
             }
@@ -125,11 +130,7 @@ pub(crate) fn weight_copy<'a, R: SimdReal>(
             Rounded::Own(packed)
         }
     };
-    let packed = match &rounded {
-        Rounded::Shared(packed) => packed,
-        Rounded::Own(packed) => packed,
-    };
-    let wide = match packed {
+    let wide = match rounded.packed() {
         Packed::Bf16(_) if Bf16Engine::at(level) != Bf16Engine::Widen => None,
         Packed::Bf16(data) => {
             let mut wide = pool.take(k * n);
