@@ -54,14 +54,25 @@ fn build_and_run(request: &ValidateRequest) -> Result<ExitCode, String> {
     request.peers = peers.into_iter().filter(|file| file.exists()).collect();
     let record = root().join(crate::report::RECORD);
     request.record = record.exists().then_some(record);
+    // A wrong name is said now, and not after the tests for the checklist.
+    let code = measure(&["--check"], &request)?;
+    if code != ExitCode::SUCCESS {
+        return Ok(code);
+    }
     request.checks = checks(request.skip_tests);
-    let json = serde_json::to_string(&request)
+    measure(&[], &request)
+}
+
+/// Runs the measuring program on a request.
+fn measure(options: &[&str], request: &ValidateRequest) -> Result<ExitCode, String> {
+    let json = serde_json::to_string(request)
         .map_err(|error| format!("the request cannot be written as JSON: {error}"))?;
-    let program = target
+    let program = target_folder()
         .join("release")
         .join(format!("validate{}", std::env::consts::EXE_SUFFIX));
     let status = Command::new(&program)
         .current_dir(root())
+        .args(options)
         .arg(json)
         .status()
         .map_err(|error| format!("{} could not be started: {error}", program.display()))?;

@@ -1,5 +1,6 @@
 //! The program behind `cargo xtask validate`: `validate REQUEST`, a request as JSON.
 //!
+//! `validate --check REQUEST` only says whether the names and files of a request are there, before anybody spends minutes on it.
 //! It starts itself once per workload and side to learn how much memory that takes (`validate --memory WORKLOAD SIDE WINDOWS`).
 
 #![forbid(unsafe_code)]
@@ -8,7 +9,7 @@ use std::process::ExitCode;
 
 use nd_bench::run::RunError;
 use nd_bench::validate::schema::{CheckState, Outcome};
-use nd_bench::validate::{ValidateRequest, memory_here, run};
+use nd_bench::validate::{ValidateRequest, check, memory_here, run};
 
 /// The exit code of a run that failed, or found a claim that does not hold.
 const FAILED: u8 = 1;
@@ -20,15 +21,23 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
         ["--memory", workload, side, windows] => memory(workload, side, windows),
-        [request] => match serde_json::from_str::<ValidateRequest>(request) {
-            Ok(request) => validate(&request),
-            Err(error) => end(
-                &format!("the request cannot be understood: {error}"),
-                MISUSED,
-            ),
-        },
+        ["--check", request] => with(request, |request| match check(request) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(message) => end(&message, MISUSED),
+        }),
+        [request] => with(request, validate),
         _ => end(
             "expected one request as JSON; `cargo xtask validate` writes it",
+            MISUSED,
+        ),
+    }
+}
+
+fn with(request: &str, work: impl FnOnce(&ValidateRequest) -> ExitCode) -> ExitCode {
+    match serde_json::from_str(request) {
+        Ok(request) => work(&request),
+        Err(error) => end(
+            &format!("the request cannot be understood: {error}"),
             MISUSED,
         ),
     }

@@ -76,6 +76,16 @@ pub struct ValidateRequest {
     pub command: String,
 }
 
+/// Whether the workloads and the claims of a request exist.
+///
+/// # Errors
+/// One of them does not; the message lists what there is.
+pub fn check(request: &ValidateRequest) -> Result<(), String> {
+    claims::read(&request.claims)?;
+    chosen(request)?;
+    Ok(())
+}
+
 /// Measures, judges, prints and writes.
 ///
 /// # Errors
@@ -479,6 +489,7 @@ mod tests {
             claims: Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/claims.toml"),
             ..ValidateRequest::default()
         };
+        assert!(check(&request).unwrap_err().contains("NHITZ"));
         let Err(RunError::Misused(message)) = run(&request) else {
             panic!("NHITZ is no workload")
         };
