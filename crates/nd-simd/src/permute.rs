@@ -219,6 +219,8 @@ mod x86 {
 
 struct Transpose<'a, R> {
     source: &'a [R],
+    /// Elements from one row of the source to the next.
+    stride: usize,
     rows: usize,
     cols: usize,
     target: &'a mut [R],
@@ -231,21 +233,12 @@ impl<R: SimdReal> Kernel for Transpose<'_, R> {
     fn run<S: Isa>(self, simd: S) {
         let Self {
             source,
+            stride,
             rows,
             cols,
             target,
         } = self;
-        // SAFETY: `transpose` checked both lengths.
-        unsafe {
-            transpose_strided(
-                simd,
-                source.as_ptr(),
-                cols,
-                (rows, cols),
-                target.as_mut_ptr(),
-                rows,
-            );
-        }
+        transpose_block(simd, source, stride, (rows, cols), target, rows);
     }
 }
 
@@ -259,7 +252,59 @@ instantiate! {
         assert_eq!(source.len(), rows * cols, "the source of a {rows} x {cols} transpose");
         assert_eq!(target.len(), rows * cols, "the target of a {rows} x {cols} transpose");
     }
-    then { dispatch(level, Transpose { source, rows, cols, target }); }
+    then { dispatch(level, Transpose { source, stride: cols, rows, cols, target }); }
+}
+
+/// Rows of a transposed matrix that one task writes hold so many elements: some ten microseconds.
+const TASK: usize = 16 * 1024;
+
+/// [`transpose`] on all threads of the current rayon pool when `parallel`.
+///
+/// # Panics
+/// As [`transpose`].
+#[track_caller]
+pub(crate) fn transpose_parallel<R: SimdReal>(
+    level: SimdLevel,
+    parallel: bool,
+    source: &[R],
+    rows: usize,
+    cols: usize,
+    target: &mut [R],
+) {
+    if !parallel || rows == 0 {
+        return transpose(level, source, rows, cols, target);
+    }
+    // Every task reads a strip of columns: whole cache lines of the source.
+    let strip = (TASK / rows).next_multiple_of(16).max(16);
+    nd_core::threads::for_each_chunk(true, target, strip * rows, |i, target| {
+        let first = i * strip;
+        transpose_columns(level, source, rows, cols, first, target);
+    });
+}
+
+instantiate! {
+    /// Columns of the source from `first` on, as rows of the target, which says how many.
+    fn transpose_columns<R>(
+        level: SimdLevel,
+        source: &[R],
+        rows: usize,
+        cols: usize,
+        first: usize,
+        target: &mut [R],
+    )
+    {
+        assert_eq!(source.len(), rows * cols, "the source of a {rows} x {cols} transpose");
+        let count = target.len() / rows;
+        assert!(
+            first + count <= cols && target.len() == count * rows,
+            "columns {first}..{first}+{count} of a {rows} x {cols} transpose"
+        );
+    }
+    then {
+        let count = target.len() / rows;
+        let source = &source[first..];
+        dispatch(level, Transpose { source, stride: cols, rows, cols: count, target });
+    }
 }
 
 /// Transposes a block from within a kernel: `target[j * target_stride + i] = source[i * source_stride + j]` for

@@ -55,8 +55,9 @@ fn without_bias_and_activation_it_is_the_product() {
 #[test]
 fn threads_change_no_bit() {
     let mut b = ParamsBuilder::new();
-    let w = b.trainable("w", [96, 160], Init::Uniform(0.1));
-    let bias = b.trainable("b", [160], Init::Uniform(0.1));
+    // Several strips of the transposed weight, and two parts of the batch.
+    let w = b.trainable("w", [96, 400], Init::Uniform(0.1));
+    let bias = b.trainable("b", [400], Init::Uniform(0.1));
     let params = Arc::new(Params::<f32>::init(&b.build(), 1));
     let rows = nd_testing::cases::normals::<f32>(3, 1024 * 96);
     let run = |threads: usize, parallel: bool| {
@@ -80,6 +81,58 @@ fn threads_change_no_bit() {
     let one = run(1, false);
     for (threads, parallel) in [(1, true), (2, true), (3, true)] {
         assert!(one == run(threads, parallel), "{threads} threads");
+    }
+}
+
+#[test]
+fn bias_gradients_are_exact_for_whole_numbers_and_have_the_same_bits_on_any_number_of_threads() {
+    for (rows, cols) in [
+        (0, 3),
+        (1, 1),
+        (127, 600),
+        (1024, 512),
+        (1025, 130),
+        (12_288, 17),
+        (70_000, 1),
+    ] {
+        let mut b = ParamsBuilder::new();
+        let bias = b.trainable("b", [cols], Init::Uniform(0.1));
+        let params = Arc::new(Params::<f32>::init(&b.build(), 1));
+        let real = nd_testing::cases::normals::<f32>(3, rows * cols);
+        let whole: Vec<f32> = real.iter().map(|x| (x * 20.0).round()).collect();
+        for level in nd_testing::levels() {
+            let run = |threads: usize, parallel: bool, dy: &[f32]| {
+                let mut tape = Tape::<f32>::default();
+                let mut grads = ParamGrads::new(params.layout());
+                Threads::new(Some(threads)).unwrap().install(|| {
+                    let mut context = StepContext::new(Some(Arc::clone(&params)));
+                    context.options.simd = level;
+                    tape.begin(StepContext {
+                        parallel,
+                        ..context
+                    });
+                    let x = tape.input([rows, cols], dy);
+                    let y = x.add_bias(tape.param(bias)).id();
+                    let dy = tape.pool().take_copy(dy);
+                    tape.backward(y, dy, Some(&mut grads));
+                });
+                grads.finish();
+                grads.get(bias).to_vec()
+            };
+            let what = format!("{level} [{rows}, {cols}]");
+            for (c, found) in run(1, false, &whole).into_iter().enumerate() {
+                let column = whole.iter().skip(c).step_by(cols);
+                let sum: f64 = column.map(|&x| f64::from(x)).sum();
+                assert_eq!(f64::from(found), sum, "{what} column {c}");
+            }
+            let one = run(1, false, &real);
+            for threads in [1, 2, 3] {
+                assert!(
+                    one == run(threads, true, &real),
+                    "{what}: {threads} threads"
+                );
+            }
+        }
     }
 }
 

@@ -482,6 +482,52 @@ fn any_number_of_threads_gives_the_same_bits() {
     }
 }
 
+/// The gradient of a weight: k is long beside C, and threads go through it together, part by part.
+#[test]
+fn tall_products_have_the_bits_of_one_thread() {
+    for level in nd_testing::levels() {
+        for (m, k, n) in [
+            (128, 5003, 70),
+            (40, 2600, 130),
+            (9, 1 << 15, 5),
+            (200, 1024, 56),
+        ] {
+            let a = real::<f32>(m * k, 1);
+            let b = real::<f32>(k * n, 2);
+            let bias = real::<f32>(n, 3);
+            let old = real::<f32>(m * n, 4);
+            let (a, b) = (MatRef::row_major(&a, k, m).t(), MatRef::row_major(&b, k, n));
+            for (alpha, beta, activation) in [
+                (1.0, 0.0, Activation::Identity),
+                (1.0, 1.0, Activation::Relu),
+                (1.0, 0.5, Activation::Gelu),
+                (0.5, 1.0, Activation::Identity),
+            ] {
+                let end = Epilogue {
+                    bias: Some(&bias),
+                    activation,
+                };
+                let mut serial = old.clone();
+                let c = MatMut::row_major(&mut serial, m, n);
+                multiply_fused(level, alpha, a, b, beta, c, end);
+                for threads in [1, 3] {
+                    let threads = nd_core::Threads::new(Some(threads)).unwrap();
+                    let mut found = old.clone();
+                    threads.install(|| {
+                        let c = MatMut::row_major(&mut found, m, n);
+                        multiply_fused_parallel(level, alpha, a, b, beta, c, end);
+                    });
+                    let same = found
+                        .iter()
+                        .zip(&serial)
+                        .all(|(x, y)| x.to_bits() == y.to_bits());
+                    assert!(same, "{level} {m}x{k}x{n}, {alpha} {beta}, {threads:?}");
+                }
+            }
+        }
+    }
+}
+
 /// A row of C has the same bits alone as among others, so a shard computes what the whole batch would.
 #[test]
 fn rows_do_not_depend_on_their_neighbours() {

@@ -29,7 +29,7 @@ const GROUP: usize = 16;
 const PACK_STRIDE_BYTES: usize = 256;
 
 /// Rows of k that are taken together where A is column-major: each of them is a page of its own there.
-const COLUMN_MAJOR_K_BLOCK: usize = K_BLOCK / 2;
+pub(super) const COLUMN_MAJOR_K_BLOCK: usize = K_BLOCK / 2;
 
 /// A product with unit column stride in C, as pointers, checked by the safe functions that make it.
 #[derive(Clone, Copy)]

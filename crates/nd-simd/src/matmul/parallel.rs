@@ -1,11 +1,12 @@
 //! Products split over the threads of the current rayon pool.
 //!
-//! C is cut into blocks of columns and, where these are few, of rows; never along k, so no sum is rearranged and no bit
-//! depends on the cuts.
+//! C is cut into blocks of columns and, where these are few, of rows. Sums are never rearranged, so no bit depends on the cuts: where
+//! k is long beside C, as in the gradient of a weight, all threads go through it together, some rows of B and columns of A at a time
+//! that stay in a core's cache, and each piece is added to C where the one before left off.
 
 use std::ops::Range;
 
-use super::blocking::{Batch, Problem, execute};
+use super::blocking::{Batch, COLUMN_MAJOR_K_BLOCK, Problem, execute};
 use super::stack::{StackMut, StackRef};
 use super::view::{MatMut, MatRef};
 use super::{Epilogue, plan, plan_stack};
@@ -30,6 +31,9 @@ const COL_GRAIN: usize = 64;
     allow(dead_code, reason = "for products that only x86-64 has")
 )]
 const TILES_WORK: usize = 8 << 20;
+
+/// Bytes of A and B that threads go through together where A is column-major: half of a core's second cache level on today's servers.
+const SHARED_BYTES: usize = 1 << 20;
 
 /// Rows that a block of tiles has at least: two blocks of the kernel.
 #[cfg_attr(
@@ -253,7 +257,57 @@ unsafe fn execute_parallel<R: SimdReal>(level: SimdLevel, batch: Batch<R>) {
         });
         return;
     }
-    let grid = Grid::new(m, k, n);
+    let depth = depth(level, &shared.0.problem);
+    let mut start = 0;
+    loop {
+        let part = start..k.min(start + depth);
+        // SAFETY: a part of k of valid operands; the parts follow one another.
+        unsafe { execute_part(level, shared, part) };
+        start += depth;
+        if start >= k {
+            break;
+        }
+    }
+}
+
+/// The rows of B and columns of A that threads go through together: all, or as many as the kernel's own blocks of k make up, so that
+/// sums end where they would.
+///
+/// A block of C reads its rows of A and columns of B alone, so that all blocks together would read the operands of a tall product from
+/// memory once for each row, or column, of blocks.
+fn depth<R: SimdReal>(level: SimdLevel, problem: &Problem<R>) -> usize {
+    let &Problem { m, n, k, .. } = problem;
+    // Scalars add up all of k before they touch C, and with other factors C would be multiplied again.
+    let adds_up = level != SimdLevel::Scalar && problem.alpha == R::ONE && m > 2 && n > 1;
+    let fitting = SHARED_BYTES / ((m + n) * size_of::<R>()).max(1);
+    if adds_up && problem.a_strides.1 != 1 && fitting >= COLUMN_MAJOR_K_BLOCK {
+        fitting / COLUMN_MAJOR_K_BLOCK * COLUMN_MAJOR_K_BLOCK
+    } else {
+        k.max(1)
+    }
+}
+
+/// Computes a part of k of a single product, its blocks in parallel; the first part overwrites C, the last one finishes it.
+///
+/// # Safety
+/// As [`execute`], and the parts before have been computed.
+unsafe fn execute_part<R: SimdReal>(level: SimdLevel, shared: &Shared<R>, part: Range<usize>) {
+    let mut problem = shared.0.problem;
+    let Problem { m, k, n, .. } = problem;
+    problem.a = problem.a.wrapping_add(part.start * problem.a_strides.1);
+    problem.b = problem.b.wrapping_add(part.start * problem.b_strides.0);
+    problem.k = part.len();
+    if part.start > 0 {
+        problem.beta = R::ONE;
+    }
+    if part.end < k {
+        problem.finish = Epilogue::default().finish();
+    }
+    let shared = &Shared(Batch {
+        problem,
+        ..shared.0
+    });
+    let grid = Grid::new(m, part.len(), n);
     for_each_block(0, grid.count(), &|index| {
         let (rows, columns) = grid.block(index);
         let mut batch = shared.0;

@@ -3,11 +3,11 @@
 use nd_core::autograd::{Accumulate, Backward, NodeId, Op, Var};
 use nd_core::threads;
 
+use super::bias_gradient::bias_gradient;
 use super::{BLOCK, row_chunk};
 use crate::autocast;
 use crate::elementwise::{accumulate_product, bias_forward, mul_forward};
 use crate::lanes::SimdReal;
-use crate::reduce::column_sums;
 
 /// A bias or a gain over rows.
 ///
@@ -111,8 +111,7 @@ impl<R: SimdReal> Op<R> for AddBias {
 
     fn backward(&self, step: &Backward<'_, R>) {
         if let Some(mut db) = step.grad(self.bias) {
-            let accumulate = db.accumulate;
-            column_sums(step.options().simd, step.dy(), &mut db, accumulate);
+            bias_gradient(step, step.dy(), &mut db);
         }
         step.pass(self.x);
     }
@@ -139,8 +138,7 @@ impl<R: SimdReal> Op<R> for MulGain {
                 let part = i * BLOCK..i * BLOCK + product.len();
                 mul_forward(level, &dy[part.clone()], &x[part], product);
             });
-            let accumulate = dgain.accumulate;
-            column_sums(level, &product, &mut dgain, accumulate);
+            bias_gradient(step, &product, &mut dgain);
         }
         if let Some(mut dx) = step.grad(self.x) {
             let accumulate: Accumulate = dx.accumulate;

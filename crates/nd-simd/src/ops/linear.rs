@@ -3,19 +3,19 @@
 //! In its simple form: a matrix product, a bias and an activation, and three products backward. The tricks: bias and ReLU
 //! are applied while the product is in registers; other activations in blocks of rows while these are in cache; the gradient
 //! of the activation is computed once and shared by `dx`, `dw` and `db`; `dx` multiplies by a transposed copy of the
-//! weight that all shards share; `dw` and `db` go straight into the flat gradients.
+//! weight that all shards share, or that all threads make; `dw` and `db` go straight into the flat gradients.
 //! Weights are stored `[in, out]`, so that the forward product reads both operands row by row.
 
 use nd_core::autograd::{Accumulate, Backward, Grad, NodeId, Op, Orientation, Packed, Stored, Var};
 use nd_core::{Buffer, Precision, threads};
 
+use super::bias_gradient::bias_gradient;
 use crate::activations::{Activation, Saved, activation_backward, activation_forward};
 use crate::autocast::{self, Gradient, InputGradient, LayerGradients, Place};
 use crate::dispatch::SimdLevel;
 use crate::lanes::SimdReal;
 use crate::matmul::{Epilogue, MatMut, MatRef, multiply_fused, multiply_fused_parallel};
-use crate::permute::transpose;
-use crate::reduce::column_sums;
+use crate::permute::{transpose, transpose_parallel};
 
 /// Elements of an activation that one task handles.
 const BLOCK: usize = 16 * 1024;
@@ -204,8 +204,7 @@ impl<R: SimdReal> Op<R> for Linear<R> {
         let through_activation = self.activation_gradient(step);
         let dz = through_activation.as_deref().unwrap_or(step.dy());
         if let Some(mut db) = self.b.and_then(|b| step.grad(b)) {
-            let accumulate = db.accumulate;
-            column_sums(level, dz, &mut db, accumulate);
+            bias_gradient(step, dz, &mut db);
         }
         if let Some(mut dw) = step.grad(self.w) {
             let x = step.value(self.x);
@@ -227,6 +226,13 @@ impl<R: SimdReal> Op<R> for Linear<R> {
             let dx = MatMut::row_major(&mut dx, rows, inputs);
             let epilogue = Epilogue::default();
             match step.param_id(self.w) {
+                // One tape has the whole batch: nobody shares the copy, and all threads make it.
+                Some(_) if parallel => {
+                    let mut wt = step.scratch(w.len());
+                    transpose_parallel(level, parallel, &w, inputs, outputs, &mut wt);
+                    let wt = MatRef::row_major(&wt, outputs, inputs);
+                    product(level, parallel, dz, wt, accumulate, dx, epilogue);
+                }
                 Some(id) => {
                     let packs = step.tape().params().packs();
                     let precision = Precision::F32;

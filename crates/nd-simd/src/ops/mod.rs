@@ -10,6 +10,7 @@ pub mod activation;
 pub mod arithmetic;
 pub mod batch_norm;
 pub mod bias;
+mod bias_gradient;
 pub mod conv;
 pub mod dropout;
 pub mod gather;
