@@ -2,7 +2,8 @@
 //!
 //! Before it is timed, the work is done once for each number of threads and the results are compared to the bit; results are compared
 //! and freed while the clock stands. Two rows say what the machine itself gives: multiply-adds that touch no memory, and
-//! copies that are nothing else.
+//! copies that are nothing else. Two more are what a training step of NHITS mostly consists of: products of hidden layers, each
+//! reading what the one before wrote, and those of their weights' gradients.
 
 use std::hint::black_box;
 
@@ -11,6 +12,7 @@ use nd_parallel::{
     EnsembleAggregation, Folds, Parallel, ParamGrid, parallel_batch_inference,
     parallel_cross_validation, parallel_ensemble_predict,
 };
+use nd_simd::matmul::{MatMut, MatRef, multiply, multiply_parallel};
 
 use super::{config, digest, fitted, forecaster, histories, panel};
 use crate::limits;
@@ -18,9 +20,11 @@ use crate::turns::{Effort, Turns};
 use crate::workloads::training::TrainingWorkload;
 
 /// The names of all cases, in the order of the table.
-pub const CASES: [&str; 12] = [
+pub const CASES: [&str; 14] = [
     "limit: multiply-adds",
     "limit: copy of 64 MiB",
+    "products x w, 1024 x 512 x 512",
+    "products x^T dz, 512 x 1024 x 512",
     "inference PatchTST, 512 samples",
     "inference NHITS, 4096 samples",
     "inference LSTM, 512 samples",
@@ -121,6 +125,7 @@ fn with_case(
     match name.split([' ', ':', ',']).next() {
         Some("limit") if name.contains("copy") => copies(run),
         Some("limit") => chains(run),
+        Some("products") => products(name.contains("dz"), run),
         Some("inference") => inference(name, run),
         Some("cross-validation") => cross_validation(name, run),
         Some("grid") => grid_search(run),
@@ -153,6 +158,53 @@ fn copies(run: &mut dyn FnMut(&mut Work<'_>) -> Result<(), String>) -> Result<()
             });
         });
         Ok(Found::Bits(0))
+    })
+}
+
+/// Four products, of layers or of the gradients of their weights.
+fn products(
+    of_weights: bool,
+    run: &mut dyn FnMut(&mut Work<'_>) -> Result<(), String>,
+) -> Result<(), String> {
+    const ROWS: usize = 1024;
+    const UNITS: usize = 512;
+    // Uniform numbers of the variance that keeps values of one size from layer to layer.
+    let numbers = |len: usize, seed: u32| -> Vec<f32> {
+        let hash = |i: usize| (i as u32 ^ seed).wrapping_mul(2_654_435_761) >> 8;
+        let width = 2.0 * (3.0 / UNITS as f32).sqrt();
+        (0..len)
+            .map(|i| (hash(i) as f32 / (1 << 24) as f32 - 0.5) * width)
+            .collect()
+    };
+    let (input, weight) = (numbers(ROWS * UNITS, 1), numbers(UNITS * UNITS, 7));
+    let (mut x, mut y) = (input.clone(), numbers(ROWS * UNITS, 3));
+    let mut gradient = vec![0.0; UNITS * UNITS];
+    let level = SimdLevel::best();
+    run(&mut |threads| {
+        let multiply = if threads > 1 {
+            multiply_parallel::<f32>
+        } else {
+            multiply::<f32>
+        };
+        let pool = Threads::new(Some(threads)).map_err(text)?;
+        pool.install(|| {
+            for layer in 0..4 {
+                let from = if layer == 0 { &input } else { &x };
+                let from = MatRef::row_major(from, ROWS, UNITS);
+                if of_weights {
+                    let dz = MatRef::row_major(&y, ROWS, UNITS);
+                    let dw = MatMut::row_major(&mut gradient, UNITS, UNITS);
+                    multiply(level, 1.0, from.t(), dz, 0.0, dw);
+                } else {
+                    let w = MatRef::row_major(&weight, UNITS, UNITS);
+                    let to = MatMut::row_major(&mut y, ROWS, UNITS);
+                    multiply(level, 1.0, from, w, 0.0, to);
+                    std::mem::swap(&mut x, &mut y);
+                }
+            }
+        });
+        let result = if of_weights { &gradient } else { &x };
+        Ok(Found::Bits(digest(result.iter().step_by(61))))
     })
 }
 
