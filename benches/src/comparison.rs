@@ -58,7 +58,7 @@ const ENOUGH: f64 = 5.0;
 /// Seconds that a step of the baseline should not exceed.
 const LONGEST_STEP: f64 = 2.0;
 /// Windows of the step that the time of a baseline step is estimated from.
-const TRIAL_WINDOWS: usize = 32;
+const TRIAL_WINDOWS: usize = 8;
 
 /// Measures both sides in turns; `None` when there is nothing to compare ([`not_compared`]).
 ///

@@ -193,6 +193,20 @@ mod tests {
         assert!(message.contains("NHITZ") && message.contains("PatchTST-long"));
     }
 
+    /// `cargo xtask profile` refuses unknown names with this list before it builds anything.
+    #[test]
+    fn the_list_of_names_is_up_to_date() {
+        let listed = include_str!("../exercises.tsv");
+        let expected: String = exercises()
+            .iter()
+            .map(|exercise| format!("{}\t{}\n", exercise.name, exercise.what))
+            .collect();
+        assert_eq!(
+            listed, expected,
+            "write it again: cargo run --release -p nd-bench --bin exercise -- --list > benches/exercises.tsv"
+        );
+    }
+
     #[test]
     fn every_training_step_can_be_taken() {
         for exercise in exercises() {

@@ -17,17 +17,21 @@ mod page;
 mod stacks;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Instant;
 
 use crate::flags::{Kind, ProfileRequest};
-use crate::run::{cargo, output, run, say, target_folder};
+use crate::run::{cargo, run, say, target_folder};
 use crate::tools::{self, Tool};
 
 /// The exit code when a tool was missing and everything else ran.
 const TOOL_MISSING: u8 = 3;
 /// The program that is watched.
 const PROGRAM: &str = "exercise";
+
+/// What it can do, as its `--list` says; known without it, because building it takes minutes. A test of `nd-bench` holds the file
+/// to the program.
+const EXERCISES: &str = include_str!("../../../benches/exercises.tsv");
 
 /// What was found out about a workload.
 #[derive(Debug, Default)]
@@ -83,6 +87,13 @@ impl Kind {
 
 /// Profiles every workload of the request.
 pub(crate) fn profile(request: &ProfileRequest) -> ExitCode {
+    let workloads = match chosen(&request.workloads) {
+        Ok(workloads) => workloads,
+        Err(message) => {
+            eprintln!("error: {message}");
+            return ExitCode::from(crate::MISUSED);
+        }
+    };
     let (ready, missing) = ready(&request.kinds);
     for line in &missing {
         eprintln!("{line}");
@@ -90,16 +101,16 @@ pub(crate) fn profile(request: &ProfileRequest) -> ExitCode {
     if ready.is_empty() {
         return ExitCode::from(TOOL_MISSING);
     }
-    let workloads = match build().and_then(|exercise| chosen(&exercise, &request.workloads)) {
-        Ok(workloads) => workloads,
-        Err((code, message)) => {
+    let exercise = match build() {
+        Ok(exercise) => exercise,
+        Err(message) => {
             eprintln!("error: {message}");
-            return ExitCode::from(code);
+            return ExitCode::from(crate::FAILED);
         }
     };
     let mut failed = false;
     for (name, what) in workloads {
-        match one(request, &ready, &missing, &name, what) {
+        match one(request, &exercise, &ready, &missing, &name, what) {
             Ok(fine) => failed |= !fine,
             Err(message) => {
                 eprintln!("error: {name}: {message}");
@@ -136,7 +147,7 @@ fn folder() -> PathBuf {
 }
 
 /// Builds the program that is watched.
-fn build() -> Result<PathBuf, (u8, String)> {
+fn build() -> Result<PathBuf, String> {
     let start = Instant::now();
     eprintln!("building `{PROGRAM}` with debug information and frame pointers (release)...");
     let mut command = cargo(&[
@@ -156,17 +167,15 @@ fn build() -> Result<PathBuf, (u8, String)> {
         .env("CARGO_INCREMENTAL", "0")
         .env("CARGO_PROFILE_RELEASE_DEBUG", "line-tables-only")
         .env("RUSTFLAGS", flags.trim());
-    run(&mut command).map_err(|message| (crate::FAILED, message))?;
+    run(&mut command)?;
     eprintln!("built in {:.0} s", start.elapsed().as_secs_f64());
     let name = format!("{PROGRAM}{}", std::env::consts::EXE_SUFFIX);
     Ok(folder().join("release").join(name))
 }
 
-/// Names, as the program writes them, and descriptions of the workloads.
-fn chosen(exercise: &Path, wanted: &[String]) -> Result<Vec<(String, String)>, (u8, String)> {
-    let list =
-        output(Command::new(exercise).arg("--list")).map_err(|message| (crate::FAILED, message))?;
-    let known: Vec<(&str, &str)> = list
+/// Names, as the program writes them, and descriptions of the workloads; an error lists all names.
+fn chosen(wanted: &[String]) -> Result<Vec<(String, String)>, String> {
+    let known: Vec<(&str, &str)> = EXERCISES
         .lines()
         .filter_map(|line| line.split_once('\t'))
         .collect();
@@ -177,11 +186,10 @@ fn chosen(exercise: &Path, wanted: &[String]) -> Result<Vec<(String, String)>, (
             .find(|(known, _)| known.eq_ignore_ascii_case(name));
         let Some((name, what)) = entry else {
             let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-            let message = format!(
+            return Err(format!(
                 "there is no workload {name:?}; there are: {}",
                 names.join("; ")
-            );
-            return Err((crate::MISUSED, message));
+            ));
         };
         let entry = ((*name).to_owned(), (*what).to_owned());
         if !found.contains(&entry) {
@@ -207,14 +215,12 @@ fn folder_name(workload: &str) -> String {
 /// Profiles one workload; whether every kind succeeded.
 fn one(
     request: &ProfileRequest,
+    exercise: &Path,
     kinds: &[Kind],
     missing: &[String],
     name: &str,
     what: String,
 ) -> Result<bool, String> {
-    let exercise = folder()
-        .join("release")
-        .join(format!("{PROGRAM}{}", std::env::consts::EXE_SUFFIX));
     let base = request
         .out
         .clone()
@@ -238,12 +244,12 @@ fn one(
         let start = Instant::now();
         eprintln!("{name}: {}...", kind.name());
         let outcome = match kind {
-            Kind::Cpu => cpu::profile(&exercise, &arguments, request.seconds, &out, name)
+            Kind::Cpu => cpu::profile(exercise, &arguments, request.seconds, &out, name)
                 .map(|cpu| found.cpu = Some(cpu)),
-            Kind::Memory => memory::profile(&exercise, &arguments, &out)
+            Kind::Memory => memory::profile(exercise, &arguments, &out)
                 .map(|memory| found.memory = Some(memory)),
             Kind::Cache => {
-                cache::profile(&exercise, name, &out).map(|cache| found.cache = Some(cache))
+                cache::profile(exercise, name, &out).map(|cache| found.cache = Some(cache))
             }
         };
         match outcome {
@@ -284,6 +290,16 @@ mod tests {
     fn folders_have_plain_names() {
         assert_eq!(folder_name("PatchTST-long"), "PatchTST-long");
         assert_eq!(folder_name("4 x (q k^T, 12 x 8)"), "4-x-q-k-T-12-x-8");
+    }
+
+    #[test]
+    fn workloads_are_known_before_their_program_is_built() {
+        let asked = ["nhits", "NHITS", "attention"].map(str::to_owned);
+        let found = chosen(&asked).unwrap();
+        let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["NHITS", "attention"]);
+        let message = chosen(&["NHITZ".to_owned()]).unwrap_err();
+        assert!(message.contains("\"NHITZ\"") && message.contains("PatchTST-long"));
     }
 
     #[test]
