@@ -1,7 +1,8 @@
 //! Flash attention beside standard attention, what a user of ndarray writes, and recorded times of peers.
 //!
 //! `cargo bench -p nd-bench --bench flash_attention_benchmark -- [FILTER]`. Criterion prints floating-point operations as elements, so
-//! Gelem/s are GFLOP/s. Everything runs on one thread, flash attention on two as well. Without a filter it takes about five minutes.
+//! Gelem/s are GFLOP/s. Everything runs on one thread, flash attention on two as well. Without a filter it takes about five minutes;
+//! `cargo xtask bench attention --quick` leaves the long cases out and takes less than one.
 
 #![forbid(unsafe_code)]
 
@@ -20,6 +21,15 @@ type Make = Box<dyn Fn(&Arc<Inputs>) -> Contestant>;
 /// Scores from which on only flash attention runs: the others would need gigabytes.
 const MOST_SCORES: usize = 1 << 27;
 
+/// Set by `cargo xtask bench --quick`.
+const QUICK_ENV: &str = "ND_BENCH_QUICK";
+
+/// The same in a quick run: calls of the others take a tenth of a second and more, ten of them at least.
+const MOST_SCORES_QUICK: usize = 1 << 23;
+
+/// Scores of the longest case of a quick run.
+const LONGEST_QUICK: usize = 1 << 25;
+
 fn main() {
     let mut criterion = Criterion::default()
         .sample_size(10)
@@ -27,7 +37,21 @@ fn main() {
         .measurement_time(Duration::from_millis(200))
         .without_plots()
         .configure_from_args();
+    let quick = std::env::var_os(QUICK_ENV).is_some();
+    let most = if quick {
+        println!(
+            "A quick run: flash attention alone above {MOST_SCORES_QUICK} scores, nothing above {LONGEST_QUICK}."
+        );
+        MOST_SCORES_QUICK
+    } else {
+        MOST_SCORES
+    };
     for case in cases() {
+        let size = case.size;
+        let scores = size.batch * size.heads * size.tokens.pow(2);
+        if quick && scores > LONGEST_QUICK {
+            continue;
+        }
         let mut group = criterion.benchmark_group(case.name());
         group.sampling_mode(SamplingMode::Flat);
         group.throughput(Throughput::Elements(case.flops() as u64));
@@ -46,8 +70,7 @@ fn main() {
             "flash, bf16",
             Box::new(move |inputs| flash_half(case, inputs, Threading::One)),
         ));
-        let size = case.size;
-        if size.batch * size.heads * size.tokens.pow(2) <= MOST_SCORES {
+        if scores <= most {
             contestants.push((
                 "standard",
                 Box::new(move |inputs| standard(case, inputs, Threading::One)),

@@ -26,6 +26,9 @@ const SUITES: [(&str, &str); 5] = [
     ("amp", "mixed_precision_benchmark"),
     ("models", "model_benchmarks"),
 ];
+/// What tells a suite to leave out cases that take long.
+const QUICK_ENV: &str = "ND_BENCH_QUICK";
+
 /// All of them.
 const ALL: &str = "all";
 
@@ -84,6 +87,7 @@ fn measure(request: &BenchRequest, name: &str) -> Result<ExitCode, String> {
         command.env("CRITERION_HOME", &home);
         if request.quick {
             command.args(["--warm-up-time", "0.01", "--measurement-time", "0.02"]);
+            command.env(QUICK_ENV, "1");
         }
         run(&mut command)?;
         let mut found = Vec::new();

@@ -321,7 +321,7 @@ impl FlashAttention {
             .blocks(&dims)
             .0
             .min(seq_len.next_multiple_of(LANE_GRAIN));
-        let flash = MemoryPool::bytes_for::<f32>(total(&plan.forward_memory(&dims)))
+        let flash = MemoryPool::bytes_for::<f32>(total(&plan.forward_memory(&dims, true)))
             + MemoryPool::bytes_for::<f32>(Full::<f32>::packed_len(self.head_dim, width));
         let shape = AttentionShape {
             batch: 1,

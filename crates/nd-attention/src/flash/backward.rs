@@ -6,23 +6,27 @@
 //! dV += P^T dy             dK += scale dS^T Q       dQ += scale dS K       dbias += dS
 //! ```
 //!
-//! One task has some blocks of queries of all heads that share a head of values, and sums `dK` and `dV` of them in memory of its
-//! own. Where there are few heads, the queries of a head are dealt to several tasks like cards, so that a causal mask
-//! gives each the same work; how many depends on the shape alone. Their sums are added in the order of the tasks.
+//! One task has some blocks of queries of all heads that share a head of values, and sums `dK` and `dV` of them: in the gradients
+//! themselves where those can hold sums (f32 and f64 that are written, tokens side by side), in memory of its own otherwise. What the first
+//! block of queries sees is written, so nothing needs to be zero before. Where there are few heads, the queries of a head are dealt to several
+//! tasks like cards, so that a causal mask gives each the same work; how many depends on the shape alone. All but the first of them have
+//! memory of their own; their sums are added in the order of the tasks.
 
 use nd_core::autograd::Accumulate;
-use nd_core::{Buffer, Element, MemoryPool, Real, SimdLevel};
+use nd_core::{Buffer, Element, Real};
 use nd_simd::SimdReal;
+use nd_simd::elementwise::accumulate;
 use nd_simd::matmul::{Bf16Engine, MatMut, MatRef};
 
 use super::bias::{self, BiasMut};
 use super::element::{Blocks, with_engine};
-use super::forward::for_each;
 use super::mask::Visibility;
 use super::memory::{pieces, total};
 use super::plan::{Dims, FlashPlan, LANE_GRAIN};
+use super::sums::{Sums, Target, deliver, in_place, place};
+use super::tasks::{for_each, grain};
 use super::tile::softmax_again;
-use super::views::{HeadsMut, HeadsRef};
+use super::views::HeadsRef;
 
 /// Tasks that there should be at least.
 const TASKS: usize = 8;
@@ -41,30 +45,10 @@ pub(super) struct Backward<'a, E: Blocks> {
     pub(super) output: HeadsRef<'a, E::Element>,
     pub(super) lse: &'a [E::Sum],
     pub(super) dy: HeadsRef<'a, E::Element>,
-    pub(super) dq: Option<(HeadsMut<'a, E::Element>, Accumulate)>,
-    pub(super) dk: Option<(HeadsMut<'a, E::Element>, Accumulate)>,
-    pub(super) dv: Option<(HeadsMut<'a, E::Element>, Accumulate)>,
+    pub(super) dq: Target<'a, E::Element>,
+    pub(super) dk: Target<'a, E::Element>,
+    pub(super) dv: Target<'a, E::Element>,
     pub(super) dbias: Option<BiasMut<'a, E::Sum>>,
-}
-
-/// The gradients of one head of values, and of the heads of keys that share it, that one task sums.
-struct Sums<R: SimdReal> {
-    /// `[heads of keys, N_k, d]`
-    dk: Buffer<R>,
-    /// `[N_k, d_v]`
-    dv: Buffer<R>,
-}
-
-impl<R: SimdReal> Sums<R> {
-    fn zero(pool: &MemoryPool, dims: &Dims) -> Self {
-        let mut sums = Self {
-            dk: pool.take(dims.kv_group() * dims.keys * dims.head_dim),
-            dv: pool.take(dims.keys * dims.value_dim),
-        };
-        sums.dk.fill(R::ZERO);
-        sums.dv.fill(R::ZERO);
-        sums
-    }
 }
 
 /// Into how many tasks the queries of a head of values are divided.
@@ -80,7 +64,7 @@ pub(super) fn parts<R: SimdReal>(plan: &FlashPlan<'_, R>, dims: &Dims) -> usize 
 
 /// All gradients.
 pub(super) fn run<E: Blocks>(arguments: &Backward<'_, E>) {
-    let dims = &arguments.dims;
+    let Backward { plan, dims, .. } = arguments;
     let only_bias = arguments.dq.is_none() && arguments.dk.is_none() && arguments.dv.is_none();
     let later = match &arguments.dbias {
         Some(dbias) => {
@@ -96,20 +80,29 @@ pub(super) fn run<E: Blocks>(arguments: &Backward<'_, E>) {
         }
     }
     let heads = dims.batch * dims.value_heads;
-    let engine = E::engine(arguments.plan.level);
-    let parts = parts(&arguments.plan, dims);
-    for_each(arguments.plan.parallel, 0, heads, &|head| {
-        let (b, v) = (head / dims.value_heads, head % dims.value_heads);
-        let Sums { dk, dv } = sum_parts(arguments, engine, (b, v), 0, parts, parts);
-        // SAFETY: this head of values and the heads of keys that share it are this task's.
-        unsafe {
-            let level = arguments.plan.level;
-            deliver::<E>(level, &arguments.dv, (b, v), &dv);
-            let each = dims.keys * dims.head_dim;
-            for (i, dk) in dk.chunks_exact(each).enumerate() {
-                deliver::<E>(level, &arguments.dk, (b, v * dims.kv_group() + i), dk);
+    let engine = E::engine(plan.level);
+    let parts = parts(plan, dims);
+    let work =
+        dims.value_group() * dims.queries * dims.keys * (3 * dims.head_dim + 2 * dims.value_dim);
+    let grain = if parts == 1 { grain(heads, work) } else { 1 };
+    for_each(plan.parallel, 0..heads, grain, &|heads| {
+        let of = |head: usize| (head / dims.value_heads, head % dims.value_heads);
+        if parts > 1 {
+            for head in heads.map(of) {
+                let sums = sum_parts(arguments, engine, head, 0, parts, parts);
+                // SAFETY: this head of values and the heads of keys that share it are this task's.
+                unsafe { sums.deliver(arguments, head) };
             }
+            return;
         }
+        let (mut room, mut sums) = (Room::new(arguments), Sums::new(arguments, true));
+        with_engine(engine, || {
+            for head in heads.map(of) {
+                part(arguments, head, 0, 1, &mut room, &mut sums);
+                // SAFETY: as above.
+                unsafe { sums.deliver(arguments, head) };
+            }
+        });
     });
 }
 
@@ -117,47 +110,44 @@ pub(super) fn run<E: Blocks>(arguments: &Backward<'_, E>) {
 fn sum_parts<E: Blocks>(
     arguments: &Backward<'_, E>,
     engine: Option<Bf16Engine>,
-    head: (usize, usize),
+    (b, v): (usize, usize),
     start: usize,
     end: usize,
     parts: usize,
-) -> Sums<E::Sum> {
+) -> Sums<E> {
+    let Backward { plan, dims, .. } = arguments;
     if end - start == 1 {
-        return with_engine(engine, || part(arguments, head, start, parts));
+        let mut sums = Sums::new(arguments, start == 0);
+        let mut room = Room::new(arguments);
+        with_engine(engine, || {
+            part(arguments, (b, v), start, parts, &mut room, &mut sums);
+        });
+        return sums;
     }
     let middle = start + (end - start) / 2;
-    let left = || sum_parts(arguments, engine, head, start, middle, parts);
-    let right = || sum_parts(arguments, engine, head, middle, end, parts);
-    let (mut left, right) = if arguments.plan.parallel {
+    let left = || sum_parts(arguments, engine, (b, v), start, middle, parts);
+    let right = || sum_parts(arguments, engine, (b, v), middle, end, parts);
+    let (mut left, right) = if plan.parallel {
         rayon::join(left, right)
     } else {
         (left(), right())
     };
-    for (sum, term) in [(&mut left.dk, &right.dk), (&mut left.dv, &right.dv)] {
-        nd_simd::elementwise::accumulate(arguments.plan.level, term, sum, Accumulate::Add);
+    // The right sums, which are never in place, to the left ones.
+    let add = |term: &[E::Sum], sum: &mut [E::Sum]| {
+        accumulate(plan.level, term, sum, Accumulate::Add);
+    };
+    let each = dims.keys * dims.head_dim;
+    for (i, term) in right.dk.chunks_exact(each).enumerate() {
+        // SAFETY: the task on the left has ended; its sums are ours.
+        add(term, unsafe {
+            left.dk(arguments, (b, v * dims.kv_group() + i))
+        });
+    }
+    if !right.dv.is_empty() {
+        // SAFETY: as above.
+        add(&right.dv, unsafe { left.dv(arguments, (b, v)) });
     }
     left
-}
-
-/// Writes or adds the gradient of a head.
-///
-/// # Safety
-/// The head is the caller's.
-unsafe fn deliver<E: Blocks>(
-    level: SimdLevel,
-    to: &Option<(HeadsMut<'_, E::Element>, Accumulate)>,
-    (b, h): (usize, usize),
-    values: &[E::Sum],
-) {
-    let Some((to, how)) = to else {
-        return;
-    };
-    let channels = to.layout().channels;
-    for (n, from) in values.chunks_exact(channels.max(1)).enumerate() {
-        // SAFETY: the caller's.
-        let row = unsafe { to.row(b, h, n) };
-        E::deliver(level, from, *how, row);
-    }
 }
 
 /// Every `parts`-th block of queries, from `start` on.
@@ -166,17 +156,101 @@ fn part<E: Blocks>(
     (b, v): (usize, usize),
     start: usize,
     parts: usize,
-) -> Sums<E::Sum> {
-    let dims = &arguments.dims;
-    let (block_q, _) = arguments.plan.blocks(dims);
-    let mut sums = Sums::zero(arguments.plan.pool, dims);
-    for h in v * dims.value_group()..(v + 1) * dims.value_group() {
-        for first in (start * block_q..dims.queries).step_by(parts * block_q) {
-            let count = block_q.min(dims.queries - first);
-            query_block(arguments, (b, h), first, count, &mut sums);
+    room: &mut Room<E>,
+    sums: &mut Sums<E>,
+) {
+    let Backward {
+        plan,
+        dims,
+        visibility,
+        ..
+    } = arguments;
+    let (block_q, _) = plan.blocks(dims);
+    let (d, dv) = (dims.head_dim, dims.value_dim);
+    let heads = v * dims.value_group()..(v + 1) * dims.value_group();
+    let of_keys = dims.heads / dims.key_heads;
+    for h in heads.clone() {
+        let mut first = start * block_q;
+        // What the first blocks of queries do not see begins as zero; what they see, they write.
+        let mut new = (h % of_keys == 0, h == heads.start);
+        loop {
+            let count = block_q.min(dims.queries.saturating_sub(first));
+            let seen = match count {
+                _ if plan.mask.blocks.is_some() => 0..0,
+                0 => 0..0,
+                count => {
+                    let (start, end) = visibility.keys_of(b, first, count);
+                    start..end
+                }
+            };
+            // SAFETY: this head of values and the heads of keys that share it are this task's.
+            unsafe {
+                if new.0 && arguments.dk.is_some() {
+                    let dk = sums.dk(arguments, (b, dims.key_head(h)));
+                    dk[..seen.start * d].fill(E::Sum::ZERO);
+                    dk[seen.end * d..].fill(E::Sum::ZERO);
+                }
+                if new.1 && arguments.dv.is_some() {
+                    let sum = sums.dv(arguments, (b, v));
+                    sum[..seen.start * dv].fill(E::Sum::ZERO);
+                    sum[seen.end * dv..].fill(E::Sum::ZERO);
+                }
+            }
+            if count == 0 {
+                break;
+            }
+            let writes = !seen.is_empty();
+            let new_here = (new.0 && writes, new.1 && writes);
+            query_block(arguments, (b, h), first, count, new_here, room, sums);
+            new = (false, false);
+            first += parts * block_q;
+            if first >= dims.queries {
+                break;
+            }
         }
     }
-    sums
+}
+
+/// Working memory of a thread.
+struct Room<E: Blocks> {
+    tiles: TileRoom<E>,
+    /// The gradient of a block of queries, unless that is summed in place.
+    dq: Buffer<E::Sum>,
+}
+
+impl<E: Blocks> Room<E> {
+    fn new(arguments: &Backward<'_, E>) -> Self {
+        let Backward { plan, dims, dq, .. } = arguments;
+        let (block_q, _) = plan.blocks(dims);
+        let needed = dq.is_some() && !in_place::<E>(dq);
+        let len = if needed { block_q * dims.head_dim } else { 0 };
+        Self {
+            tiles: TileRoom::new(arguments),
+            dq: plan.pool.take(len),
+        }
+    }
+}
+
+/// Working memory of [`for_each_tile`].
+pub(super) struct TileRoom<E: Blocks> {
+    lengths: [usize; 4],
+    memory: Buffer<E::Sum>,
+    queries: Buffer<E::Packed>,
+    gradients: Buffer<E::Packed>,
+}
+
+impl<E: Blocks> TileRoom<E> {
+    pub(super) fn new(arguments: &Backward<'_, E>) -> Self {
+        let Backward { plan, dims, .. } = arguments;
+        let lengths = plan.backward_memory(dims);
+        let (block_q, _) = plan.blocks(dims);
+        Self {
+            lengths,
+            memory: plan.pool.take(total(&lengths)),
+            queries: plan.pool.take(E::packed_len(dims.head_dim, block_q)),
+            gradients: plan.pool.take(E::packed_len(dims.value_dim, block_q)),
+        }
+    }
 }
 
 /// A block of scores in the backward pass, `[keys, width]` with the queries across.
@@ -196,6 +270,7 @@ pub(super) fn for_each_tile<E: Blocks>(
     (b, h): (usize, usize),
     first: usize,
     count: usize,
+    room: &mut TileRoom<E>,
     mut visit: impl FnMut(&Tile<'_, E::Sum>),
 ) {
     let Backward {
@@ -217,25 +292,17 @@ pub(super) fn for_each_tile<E: Blocks>(
     let (d, dv) = (dims.head_dim, dims.value_dim);
     let width = count.next_multiple_of(LANE_GRAIN);
     let infinite = E::Sum::from_f64(f64::INFINITY);
-    let lengths = plan.backward_memory(dims);
-    let mut memory = plan.pool.take::<E::Sum>(total(&lengths));
-    let [stats, scores, dscores, factors] = pieces(&mut memory, lengths);
-    let mut queries = plan.pool.take::<E::Packed>(E::packed_len(d, width));
-    let mut gradients = plan.pool.take::<E::Packed>(E::packed_len(dv, width));
+    let [stats, scores, dscores, factors] = pieces(&mut room.memory, room.lengths);
+    let queries = &mut room.queries[..E::packed_len(d, width)];
+    let gradients = &mut room.gradients[..E::packed_len(dv, width)];
     E::pack(
         level,
         q.block(b, h, first, count),
         plan.scale,
-        &mut queries,
+        queries,
         width,
     );
-    E::pack(
-        level,
-        dy.block(b, h, first, count),
-        one,
-        &mut gradients,
-        width,
-    );
+    E::pack(level, dy.block(b, h, first, count), one, gradients, width);
     let (log_sums, delta) = stats[..2 * width].split_at_mut(width);
     let logs = &lse[(b * dims.heads + h) * dims.queries + first..][..count];
     for (to, &log) in log_sums.iter_mut().zip(logs) {
@@ -260,7 +327,7 @@ pub(super) fn for_each_tile<E: Blocks>(
         let dropped = factors.len().min(keys.1 * width);
         let factors = &mut factors[..dropped];
         let key_block = k.block(b, key_head, keys.0, keys.1);
-        E::scores(level, plan.scale, key_block, &queries, width, scores);
+        E::scores(level, plan.scale, key_block, queries, width, scores);
         plan.prepare(
             dims,
             visibility,
@@ -271,7 +338,7 @@ pub(super) fn for_each_tile<E: Blocks>(
             width,
         );
         let value_block = v.block(b, value_head, keys.0, keys.1);
-        E::scores(level, one, value_block, &gradients, width, dscores);
+        E::scores(level, one, value_block, gradients, width, dscores);
         plan.dropout_factors(dims, (b, h), (first, count), keys, factors, width);
         softmax_again(level, scores, dscores, width, log_sums, delta, factors);
         visit(&Tile {
@@ -283,44 +350,56 @@ pub(super) fn for_each_tile<E: Blocks>(
     }
 }
 
+/// All gradients of a block of queries; those of what it sees are written rather than added to the sums where they are `new`, dk and
+/// dv.
 fn query_block<E: Blocks>(
     arguments: &Backward<'_, E>,
     (b, h): (usize, usize),
     first: usize,
     count: usize,
-    sums: &mut Sums<E::Sum>,
+    new: (bool, bool),
+    room: &mut Room<E>,
+    sums: &mut Sums<E>,
 ) {
-    let (plan, dims) = (&arguments.plan, &arguments.dims);
+    let Backward { plan, dims, .. } = arguments;
     let (zero, one) = (E::Sum::ZERO, E::Sum::ONE);
     let (d, dv) = (dims.head_dim, dims.value_dim);
-    let key_head = dims.key_head(h);
-    let dk_start = key_head % dims.kv_group() * dims.keys * d;
+    let (key_head, value_head) = (dims.key_head(h), dims.value_head(h));
     let own_bias = arguments.dbias.as_ref().filter(|dbias| dbias.is_own(dims));
-    let wanted = if arguments.dq.is_some() { count * d } else { 0 };
-    let mut dq = plan.pool.take::<E::Sum>(wanted);
+    let Room { tiles, dq: own } = room;
+    // SAFETY: these queries of this head are this task's.
+    let place = unsafe { place::<E>(&arguments.dq, (b, h), first, count) };
+    let delivered = place.is_some();
+    let dq = match place {
+        Some(place) => place,
+        None if arguments.dq.is_some() => &mut own[..count * d],
+        None => &mut [],
+    };
+    let beta = |new: bool| if new { zero } else { one };
     let mut empty = true;
-    for_each_tile(arguments, (b, h), first, count, |tile| {
+    for_each_tile(arguments, (b, h), first, count, tiles, |tile| {
         let (start, keys) = tile.keys;
         // [keys, queries] without the lanes beyond.
         let probabilities = MatRef::strided(tile.probabilities, keys, count, tile.width, 1);
         let dscores = MatRef::strided(tile.dscores, keys, count, tile.width, 1);
         if arguments.dv.is_some() {
-            let sum = &mut sums.dv[start * dv..(start + keys) * dv];
-            let sum = MatMut::row_major(sum, keys, dv);
+            // SAFETY: this head of values is this task's.
+            let sum = unsafe { sums.dv(arguments, (b, value_head)) };
+            let sum = MatMut::row_major(&mut sum[start * dv..(start + keys) * dv], keys, dv);
             let dy = arguments.dy.block(b, h, first, count);
-            E::weigh(plan.level, one, probabilities, dy, one, sum);
+            E::weigh(plan.level, one, probabilities, dy, beta(new.1), sum);
         }
         if arguments.dk.is_some() {
-            let sum = &mut sums.dk[dk_start + start * d..dk_start + (start + keys) * d];
-            let sum = MatMut::row_major(sum, keys, d);
+            // SAFETY: this head of keys is this task's.
+            let sum = unsafe { sums.dk(arguments, (b, key_head)) };
+            let sum = MatMut::row_major(&mut sum[start * d..(start + keys) * d], keys, d);
             let q = arguments.q.block(b, h, first, count);
-            E::weigh(plan.level, plan.scale, dscores, q, one, sum);
+            E::weigh(plan.level, plan.scale, dscores, q, beta(new.0), sum);
         }
         if arguments.dq.is_some() {
-            let beta = if empty { zero } else { one };
-            let sum = MatMut::row_major(&mut dq, count, d);
+            let sum = MatMut::row_major(&mut *dq, count, d);
             let k = arguments.k.block(b, key_head, start, keys);
-            E::weigh(plan.level, plan.scale, dscores.t(), k, beta, sum);
+            E::weigh(plan.level, plan.scale, dscores.t(), k, beta(empty), sum);
         }
         if let Some(dbias) = own_bias {
             // SAFETY: the bias of these queries of this head is this task's.
@@ -328,14 +407,13 @@ fn query_block<E: Blocks>(
         }
         empty = false;
     });
-    if let Some((to, how)) = &arguments.dq {
-        if empty {
-            dq.fill(zero);
-        }
-        for (i, from) in dq.chunks_exact(d).enumerate() {
-            // SAFETY: these queries of this head are this task's.
-            let row = unsafe { to.row(b, h, first + i) };
-            E::deliver(plan.level, from, *how, row);
-        }
+    if empty {
+        dq.fill(zero);
+    }
+    if let Some((to, how)) = &arguments.dq
+        && !delivered
+    {
+        // SAFETY: these queries of this head are this task's.
+        unsafe { deliver::<E>(plan.level, to, *how, (b, h), first, dq) };
     }
 }

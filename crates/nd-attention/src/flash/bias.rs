@@ -9,10 +9,10 @@ use std::marker::PhantomData;
 use nd_core::autograd::Accumulate;
 use nd_simd::SimdReal;
 
-use super::backward::{Backward, Tile, for_each_tile};
+use super::backward::{Backward, Tile, TileRoom, for_each_tile};
 use super::element::{Blocks, with_engine};
-use super::forward::for_each;
 use super::plan::Dims;
+use super::tasks::for_each;
 
 /// Something added to the scores before the softmax.
 #[derive(Clone, Copy, Debug)]
@@ -271,20 +271,23 @@ pub(super) fn run<E: Blocks>(arguments: &Backward<'_, E>) {
         }
     };
     let engine = E::engine(plan.level);
-    for_each(plan.parallel, 0, tasks.iter().product(), &|task| {
-        let (b, rest) = (task / (tasks[1] * tasks[2]), task % (tasks[1] * tasks[2]));
-        for b in of(0, b) {
-            for h in of(1, rest / tasks[2]) {
-                for block in of(2, rest % tasks[2]) {
-                    let first = block * block_q;
-                    let count = block_q.min(dims.queries - first);
-                    let add = |tile: &Tile<'_, E::Sum>| {
-                        // SAFETY: everything that shares these elements is in this task.
-                        unsafe { dbias.add(dims, (b, h), (first, count), tile) };
-                    };
-                    with_engine(engine, || {
-                        for_each_tile(arguments, (b, h), first, count, add)
-                    });
+    for_each(plan.parallel, 0..tasks.iter().product(), 1, &|pieces| {
+        let mut room = TileRoom::new(arguments);
+        for task in pieces {
+            let (b, rest) = (task / (tasks[1] * tasks[2]), task % (tasks[1] * tasks[2]));
+            for b in of(0, b) {
+                for h in of(1, rest / tasks[2]) {
+                    for block in of(2, rest % tasks[2]) {
+                        let first = block * block_q;
+                        let count = block_q.min(dims.queries - first);
+                        let add = |tile: &Tile<'_, E::Sum>| {
+                            // SAFETY: everything that shares these elements is in this task.
+                            unsafe { dbias.add(dims, (b, h), (first, count), tile) };
+                        };
+                        with_engine(engine, || {
+                            for_each_tile(arguments, (b, h), first, count, &mut room, add)
+                        });
+                    }
                 }
             }
         }

@@ -18,7 +18,7 @@ use nd_simd::matmul::{
     multiply_packed, pack_bf16, packed_bf16_len,
 };
 
-use super::forward::turn;
+use super::turn::turn;
 
 /// An element of queries, keys and values: f32, f64, bf16, f16.
 pub trait AttentionElement: Element {
@@ -110,6 +110,11 @@ pub trait Blocks: 'static {
 
     /// `to = from`, or `+=`, rounded.
     fn deliver(level: SimdLevel, from: &[Self::Sum], how: Accumulate, to: &mut [Self::Element]);
+
+    /// The target itself as memory for sums, where that is what it is made of: nothing is left to deliver then.
+    fn as_sums(_: &mut [Self::Element]) -> Option<&mut [Self::Sum]> {
+        None
+    }
 }
 
 impl<R: SimdReal> Blocks for Full<R> {
@@ -165,6 +170,10 @@ impl<R: SimdReal> Blocks for Full<R> {
             Accumulate::Write => to.copy_from_slice(from),
             Accumulate::Add => accumulate(level, from, to, how),
         }
+    }
+
+    fn as_sums(target: &mut [R]) -> Option<&mut [R]> {
+        Some(target)
     }
 }
 

@@ -1,17 +1,16 @@
 //! The forward pass of a block of queries.
 
-use nd_core::SimdLevel;
 use nd_core::autograd::Accumulate;
-use nd_core::{Element, Real};
+use nd_core::{Buffer, Element, Real};
 use nd_simd::matmul::{MatMut, MatRef};
-use nd_simd::permute::transpose_block;
-use nd_simd::{Isa, Kernel, SimdReal, dispatch};
 
 use super::element::{Blocks, with_engine};
 use super::mask::Visibility;
 use super::memory::{pieces, total};
 use super::plan::{Dims, FlashPlan, LANE_GRAIN};
-use super::tile::{Running, online_softmax, scale_rows};
+use super::sums::deliver;
+use super::tasks::{for_each, grain};
+use super::tile::{Running, finish, online_softmax, scale_rows};
 use super::views::{HeadLayout, HeadsMut, HeadsRef};
 
 /// The arguments of a forward pass.
@@ -52,32 +51,46 @@ impl<'a, E: Blocks> Forward<'a, E> {
 
 /// All blocks of queries of all heads.
 pub(super) fn run<E: Blocks>(arguments: &Forward<'_, E>) {
-    let dims = &arguments.dims;
-    let (block_q, _) = arguments.plan.blocks(dims);
+    let Forward { plan, dims, .. } = arguments;
+    let (block_q, _) = plan.blocks(dims);
     let blocks = dims.queries.div_ceil(block_q);
     let tasks = dims.batch * dims.heads * blocks;
-    let engine = E::engine(arguments.plan.level);
-    for_each(arguments.plan.parallel, 0, tasks, &|task| {
-        let (pair, block) = (task / blocks, task % blocks);
-        let first = block * block_q;
-        let count = block_q.min(dims.queries - first);
-        let head = (pair / dims.heads, pair % dims.heads);
-        with_engine(engine, || query_block(arguments, head, first, count));
+    let work = block_q * dims.keys * (dims.head_dim + dims.value_dim);
+    let engine = E::engine(plan.level);
+    for_each(plan.parallel, 0..tasks, grain(tasks, work), &|tasks| {
+        let mut room = Room::new(arguments);
+        with_engine(engine, || {
+            for task in tasks {
+                let (pair, block) = (task / blocks, task % blocks);
+                let first = block * block_q;
+                let count = block_q.min(dims.queries - first);
+                let head = (pair / dims.heads, pair % dims.heads);
+                query_block(arguments, head, first, count, &mut room);
+            }
+        });
     });
 }
 
-/// Calls `work` with `start..end`, in parallel if asked; without allocation.
-pub(super) fn for_each(parallel: bool, start: usize, end: usize, work: &(impl Fn(usize) + Sync)) {
-    if !parallel {
-        (start..end).for_each(work);
-    } else if end - start > 1 {
-        let middle = start + (end - start) / 2;
-        rayon::join(
-            || for_each(true, start, middle, work),
-            || for_each(true, middle, end, work),
-        );
-    } else if end > start {
-        work(start);
+/// Working memory of a thread.
+struct Room<E: Blocks> {
+    lengths: [usize; 4],
+    memory: Buffer<E::Sum>,
+    queries: Buffer<E::Packed>,
+}
+
+impl<E: Blocks> Room<E> {
+    fn new(arguments: &Forward<'_, E>) -> Self {
+        let Forward {
+            plan, dims, output, ..
+        } = arguments;
+        let in_place = output.layout().is_gapless() && E::as_sums(&mut []).is_some();
+        let lengths = plan.forward_memory(dims, in_place);
+        let (block_q, _) = plan.blocks(dims);
+        Self {
+            lengths,
+            memory: plan.pool.take(total(&lengths)),
+            queries: plan.pool.take(E::packed_len(dims.head_dim, block_q)),
+        }
     }
 }
 
@@ -86,6 +99,7 @@ fn query_block<E: Blocks>(
     (b, h): (usize, usize),
     first: usize,
     count: usize,
+    room: &mut Room<E>,
 ) {
     let Forward {
         plan,
@@ -104,13 +118,16 @@ fn query_block<E: Blocks>(
     let (key_head, value_head) = (dims.key_head(h), dims.value_head(h));
     let width = count.next_multiple_of(LANE_GRAIN);
     let lowest = E::Sum::from_f64(f64::NEG_INFINITY);
-    let lengths = plan.forward_memory(dims);
-    let mut memory = plan.pool.take::<E::Sum>(total(&lengths));
-    let [tile, out, stats, factors] = pieces(&mut memory, lengths);
-    let mut queries = plan.pool.take::<E::Packed>(E::packed_len(d, width));
-    let out = &mut out[..count * dv];
+    let [tile, out, stats, factors] = pieces(&mut room.memory, room.lengths);
+    let queries = &mut room.queries[..E::packed_len(d, width)];
+    // SAFETY: the tokens of this block of queries of this head are this task's.
+    let place = unsafe { output.rows(b, h, first, count) };
+    let (out, delivered) = match place.and_then(E::as_sums) {
+        Some(place) => (place, true),
+        None => (&mut out[..count * dv], false),
+    };
     let tokens = q.block(b, h, first, count);
-    E::pack(level, tokens, plan.scale, &mut queries, width);
+    E::pack(level, tokens, plan.scale, queries, width);
     let (base, rest) = stats.split_at_mut(width);
     let (sum, rest) = rest.split_at_mut(width);
     let factor = &mut rest[..width];
@@ -127,7 +144,7 @@ fn query_block<E: Blocks>(
         }
         let tile = &mut tile[..keys.1 * width];
         let block = k.block(b, key_head, keys.0, keys.1);
-        E::scores(level, plan.scale, block, &queries, width, tile);
+        E::scores(level, plan.scale, block, queries, width, tile);
         plan.prepare(dims, visibility, (b, h), (first, count), keys, tile, width);
         let running = Running {
             base: &mut *base,
@@ -154,84 +171,26 @@ fn query_block<E: Blocks>(
         );
         empty = false;
     }
-    for (factor, &sum) in factor.iter_mut().zip(&*sum) {
-        // Zero: nothing is visible, or only minus infinities.
-        *factor = if sum == zero { zero } else { one / sum };
+    finish(level, base, sum, factor);
+    // SAFETY: as above.
+    if let Some(logs) = unsafe { lse.rows(b, h, first, count) } {
+        logs.copy_from_slice(&base[..count]);
     }
-    if !empty {
+    if empty {
+        out.fill(zero);
+    } else {
         scale_rows(level, out, dv, &factor[..count]);
-    }
-    for i in 0..count {
-        // SAFETY: the tokens of this block of queries of this head are this task's.
-        let (row, log) = unsafe {
-            (
-                output.row(b, h, first + i),
-                &mut lse.row(b, h, first + i)[0],
-            )
-        };
-        if empty || sum[i] == zero {
-            row.fill(E::Element::ZERO);
-            *log = lowest;
-            continue;
+        for (row, _) in out
+            .chunks_exact_mut(dv.max(1))
+            .zip(&*sum)
+            .filter(|(_, sum)| **sum == zero)
+        {
+            // Minus infinities only: even where they weigh an infinite value.
+            row.fill(zero);
         }
-        let from = &out[i * dv..(i + 1) * dv];
-        E::deliver(level, from, Accumulate::Write, row);
-        *log = base[i] + E::Sum::from_f64(sum[i].to_f64().ln());
     }
-}
-
-/// `target [channels, width] = scale tokens^T`, zeros beyond the tokens.
-pub(super) fn turn<R: SimdReal>(
-    level: SimdLevel,
-    tokens: MatRef<'_, R>,
-    scale: R,
-    target: &mut [R],
-    width: usize,
-) {
-    dispatch(
-        level,
-        Turn {
-            tokens,
-            scale,
-            target,
-            width,
-        },
-    );
-}
-
-struct Turn<'a, 'b, R> {
-    tokens: MatRef<'a, R>,
-    scale: R,
-    target: &'b mut [R],
-    width: usize,
-}
-
-impl<R: SimdReal> Kernel for Turn<'_, '_, R> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Isa>(self, simd: S) {
-        let Self {
-            tokens,
-            scale,
-            target,
-            width,
-        } = self;
-        let (count, channels) = (tokens.rows(), tokens.cols());
-        let stride = tokens.row_stride();
-        transpose_block(
-            simd,
-            tokens.data(),
-            stride,
-            (count, channels),
-            target,
-            width,
-        );
-        for row in target.chunks_exact_mut(width) {
-            for x in &mut row[..count] {
-                *x *= scale;
-            }
-            row[count..].fill(R::ZERO);
-        }
+    if !delivered {
+        // SAFETY: as above.
+        unsafe { deliver::<E>(level, output, Accumulate::Write, (b, h), first, out) };
     }
 }

@@ -252,15 +252,17 @@ impl<R: SimdReal> FlashPlan<'_, R> {
         )
     }
 
-    /// The pieces of a forward task's memory: tile, output, statistics, dropout. The queries are beside it.
-    pub(super) fn forward_memory(&self, dims: &Dims) -> [usize; 4] {
+    /// The pieces of a forward task's memory: tile, output unless it is summed `in_place`, statistics, dropout. The queries are beside
+    /// it.
+    pub(super) fn forward_memory(&self, dims: &Dims, in_place: bool) -> [usize; 4] {
         let (q, k) = self.blocks(dims);
         let dropped = if self.dropout.is_some() { k * q } else { 0 };
-        [k * q, q * dims.value_dim, 3 * q, dropped]
+        let output = if in_place { 0 } else { q * dims.value_dim };
+        [k * q, output, 3 * q, dropped]
     }
 
-    /// The pieces of a backward task's memory: statistics, two tiles, dropout. Queries, gradients of the output and of the queries
-    /// are beside it.
+    /// The pieces of a backward task's memory: statistics, two tiles, dropout. Queries and gradients of the output are beside it, and sums
+    /// that are not made in place.
     pub(super) fn backward_memory(&self, dims: &Dims) -> [usize; 4] {
         let (q, k) = self.blocks(dims);
         let dropped = if self.dropout.is_some() { k * q } else { 0 };

@@ -1,7 +1,7 @@
 //! What happens to a tile of scores between the products: `[keys, queries]`, queries across.
 
 use nd_core::SimdLevel;
-use nd_simd::{Isa, Kernel, Lanes, SimdReal, dispatch};
+use nd_simd::{Isa, Kernel, Lanes, SimdReal, dispatch, math};
 
 use super::exponential::weight;
 
@@ -145,6 +145,43 @@ pub(super) fn online_softmax<R: SimdReal>(
             running,
         },
     )
+}
+
+/// What is left to know of a block of queries that has seen all its keys.
+struct Finish<'a, R> {
+    base: &'a mut [R],
+    sum: &'a [R],
+    factor: &'a mut [R],
+}
+
+impl<R: SimdReal> Kernel for Finish<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Isa>(self, simd: S) {
+        let zero = Lanes::<S, R>::zero(simd);
+        let lowest = Lanes::splat(simd, R::from_f64(f64::NEG_INFINITY));
+        let one = Lanes::splat(simd, R::ONE);
+        let (base, _) = R::split_mut::<S>(self.base);
+        let (sum, _) = R::split::<S>(self.sum);
+        let (factor, _) = R::split_mut::<S>(self.factor);
+        for ((base, &sum), factor) in base.iter_mut().zip(sum).zip(factor) {
+            let sum = Lanes::<S, R>::from_raw(simd, sum);
+            // Nothing is visible, or only minus infinities.
+            let nothing = sum.equal(zero);
+            *factor = nothing.select(zero, one / sum).raw();
+            let log = Lanes::from_raw(simd, *base) + math::log(sum);
+            *base = nothing.select(lowest, log).raw();
+        }
+    }
+}
+
+/// Turns `base` into the logarithm of the sum of exponentials, `-inf` for a query that has seen nothing, and `factor` into the reciprocal of
+/// the sum relative to the base, zero then.
+///
+/// All slices are as long as a row of the tile, a multiple of 16.
+pub(super) fn finish<R: SimdReal>(level: SimdLevel, base: &mut [R], sum: &[R], factor: &mut [R]) {
+    dispatch(level, Finish { base, sum, factor });
 }
 
 /// Probabilities again, and the gradient of the scores.

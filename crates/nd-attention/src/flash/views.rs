@@ -64,6 +64,11 @@ impl HeadLayout {
         b * self.strides[0] + h * self.strides[1] + n * self.strides[2]
     }
 
+    /// Whether the tokens of a head lie side by side, with nothing between them.
+    pub(crate) fn is_gapless(&self) -> bool {
+        self.tokens <= 1 || self.strides[2] == self.channels
+    }
+
     /// One past the last element.
     fn end(&self) -> usize {
         if self.count() == 0 || self.channels == 0 {
@@ -198,5 +203,39 @@ impl<'a, R: Element> HeadsMut<'a, R> {
         let start = self.data.wrapping_add(self.layout.start(b, h, n));
         // SAFETY: inside the slice, as `new` checked; the caller has the token to itself.
         unsafe { std::slice::from_raw_parts_mut(start, self.layout.channels) }
+    }
+
+    /// The channels of tokens `first..first + count`, if the tokens of a head lie side by side.
+    ///
+    /// # Safety
+    /// Nobody else has these tokens while the result lives.
+    #[allow(
+        clippy::mut_from_ref,
+        reason = "tokens are disjoint, and the caller has these to itself"
+    )]
+    pub(crate) unsafe fn rows(
+        &self,
+        b: usize,
+        h: usize,
+        first: usize,
+        count: usize,
+    ) -> Option<&mut [R]> {
+        let HeadLayout {
+            batch,
+            heads,
+            tokens,
+            channels,
+            ..
+        } = self.layout;
+        assert!(b < batch && h < heads && first <= tokens && count <= tokens - first);
+        if !self.layout.is_gapless() {
+            return None;
+        }
+        if count == 0 || channels == 0 {
+            return Some(&mut []);
+        }
+        let start = self.data.wrapping_add(self.layout.start(b, h, first));
+        // SAFETY: inside the slice, as `new` checked; the caller has the tokens to itself, and they are all that is there.
+        Some(unsafe { std::slice::from_raw_parts_mut(start, count * channels) })
     }
 }

@@ -6,10 +6,10 @@ use nd_core::{Element, Real};
 use nd_simd::SimdReal;
 
 use super::element::{Bf16, Blocks, F16, Full, with_engine};
-use super::forward::for_each;
 use super::mask::Visibility;
 use super::memory::{pieces, total};
 use super::plan::{Dims, FlashPlan, LANE_GRAIN, compiled_here};
+use super::tasks::for_each;
 use super::tile::softmax_again;
 use super::views::{HeadLayout, HeadsMut, HeadsRef};
 
@@ -103,19 +103,21 @@ fn run<E: Blocks>(arguments: &Weights<'_, E>) {
     };
     let engine = E::engine(arguments.plan.level);
     let tasks = dims.batch * heads * blocks;
-    for_each(arguments.plan.parallel, 0, tasks, &|task| {
-        let (pair, first) = (task / blocks, task % blocks * block_q);
-        let (b, head) = (pair / heads, pair % heads);
-        let count = block_q.min(dims.queries - first);
-        for i in 0..count {
-            // SAFETY: these queries of this head, or of all, are this task's.
-            unsafe { arguments.to.row(b, head, first + i) }.fill(E::Sum::ZERO);
-        }
-        for h in head..head + share {
-            let place = (b, h, head);
-            with_engine(engine, || {
-                query_block(arguments, place, first, count, share)
-            });
+    for_each(arguments.plan.parallel, 0..tasks, 1, &|pieces| {
+        for task in pieces {
+            let (pair, first) = (task / blocks, task % blocks * block_q);
+            let (b, head) = (pair / heads, pair % heads);
+            let count = block_q.min(dims.queries - first);
+            for i in 0..count {
+                // SAFETY: these queries of this head, or of all, are this task's.
+                unsafe { arguments.to.row(b, head, first + i) }.fill(E::Sum::ZERO);
+            }
+            for h in head..head + share {
+                let place = (b, h, head);
+                with_engine(engine, || {
+                    query_block(arguments, place, first, count, share)
+                });
+            }
         }
     });
 }
