@@ -11,7 +11,7 @@ use nd_simd::SimdReal;
 
 use crate::flash;
 use crate::standard::{ForwardOutputs, GradMut, StandardAttention, Tokens, ValueGradients};
-use crate::{AttentionOptions, AttentionShape, Dropout};
+use crate::{AttentionOptions, AttentionShape, Dropout, op_rounded};
 
 /// Attention as a method of queries.
 pub trait AttentionExt<'t, R: SimdReal>: Sized {
@@ -121,6 +121,9 @@ impl<'t, R: SimdReal> AttentionExt<'t, R> for Var<'t, R> {
             level: tape.options().simd,
             parallel: tape.parallel(),
         };
+        if let Some((scores, output)) = op_rounded::attention([q, k, v], residual_scores, &plan) {
+            return (output, options.return_scores.then_some(scores));
+        }
         let mut scores = tape.scratch(shape.scores_len());
         let mut stats = tape.scratch(shape.stats_len());
         let mut output = tape.scratch(shape.batch * shape.queries * shape.heads * shape.value_dim);

@@ -212,6 +212,18 @@ fn rounded<'t, R: SimdReal>(tape: &'t Tape<R>, x: Var<'t, R>) -> Var<'t, R> {
     x.linear(tape.constant([n, n], one), None, Activation::Identity)
 }
 
+/// As [`rounded`], for values too wide for that: each number is a row.
+fn rounded_as_column<'t, R: SimdReal>(tape: &'t Tape<R>, x: Var<'t, R>) -> Var<'t, R> {
+    let shape = x.shape();
+    let mut one = tape.scratch(1);
+    one[0] = R::ONE;
+    let one = tape.constant([1, 1], one);
+    let column = x.reshape([shape.numel(), 1]);
+    column
+        .linear(one, None, Activation::Identity)
+        .reshape(shape)
+}
+
 #[test]
 fn elementwise_ops_keep_the_format_of_their_input() {
     // 7 windows of 1500 elements: parts begin inside windows and inside random words.
@@ -238,6 +250,46 @@ fn elementwise_ops_keep_the_format_of_their_input() {
         vec![normal(1, &[300, 20]), normal(2, &[20]), normal(3, &[20])],
         |tape, v| rounded(tape, v[0]).batch_norm(v[1], v[2], None, BatchNorm::default())
     );
+    // Several blocks a task; rows that fit no block; a gradient that comes in sixteen bits.
+    for (rows, cols) in [(5000, 20), (33, 1100), (130, 3)] {
+        let name = format!("batch_norm {rows}x{cols}");
+        let inputs = vec![
+            normal(1, &[rows, cols]),
+            normal(2, &[cols]),
+            normal(3, &[cols]),
+        ];
+        check!(name, inputs, |tape, v| rounded_as_column(tape, v[0])
+            .batch_norm(v[1], v[2], None, BatchNorm::default()));
+    }
+    let inputs = vec![
+        normal(1, &[300, 20]),
+        normal(2, &[20]),
+        normal(3, &[20]),
+        normal(4, &[20, 30]),
+    ];
+    check!("batch_norm before a layer", inputs, |tape, v| rounded(
+        tape, v[0]
+    )
+    .batch_norm(v[1], v[2], None, BatchNorm::default())
+    .linear(v[3], None, Activation::Identity));
+}
+
+#[test]
+fn layers_add_to_a_rounded_gradient() {
+    // Three layers and a residual branch read one value: the first gradient is rounded, the others are added and the sums rounded. The
+    // sizes give one block, several, rows that fit no block, and fewer rows than a block on several threads.
+    for (rows, k, n) in [(7, 5, 3), (600, 16, 40), (9000, 8, 16), (3, 33_000, 4)] {
+        let name = format!("a value of {rows}x{k} that layers of {n} read");
+        let mut inputs = vec![normal(1, &[rows, k])];
+        inputs.extend((2..5).map(|seed| normal(seed, &[k, n])));
+        inputs.push(normal(5, &[n, k]));
+        check!(name, inputs, |tape, v| {
+            let x = rounded_as_column(tape, v[0]);
+            let [a, b, c] = [1, 2, 3].map(|i| x.linear(v[i], None, Activation::Identity));
+            let sum = a.add_dropout(b, 0.0).add_dropout(c, 0.0);
+            x.add_dropout(sum.linear(v[4], None, Activation::Identity), 0.0)
+        });
+    }
 }
 
 #[test]

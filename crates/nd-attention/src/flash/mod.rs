@@ -30,7 +30,7 @@ mod forward;
 mod mask;
 mod memory;
 pub(crate) mod op;
-mod op_half;
+pub(crate) mod op_half;
 mod plan;
 mod sums;
 mod tasks;

@@ -32,15 +32,23 @@ pub(super) fn serves<R: SimdReal>(inputs: [Var<'_, R>; 3], level: SimdLevel) -> 
 }
 
 /// A slice of the one type that `R` is on such a tape.
-fn as_f32<R: SimdReal>(x: &[R]) -> &[f32] {
-    assert_eq!(R::DTYPE, DType::F32, "attention in bf16 is for f32 tapes");
+pub(crate) fn as_f32<R: SimdReal>(x: &[R]) -> &[f32] {
+    assert_eq!(
+        R::DTYPE,
+        DType::F32,
+        "attention in sixteen bits is for f32 tapes"
+    );
     // SAFETY: `Real` is sealed, and its implementor with this constant is f32: the types are the same.
     unsafe { std::slice::from_raw_parts(x.as_ptr().cast(), x.len()) }
 }
 
 /// As [`as_f32`], to be written.
-fn as_f32_mut<R: SimdReal>(x: &mut [R]) -> &mut [f32] {
-    assert_eq!(R::DTYPE, DType::F32, "attention in bf16 is for f32 tapes");
+pub(crate) fn as_f32_mut<R: SimdReal>(x: &mut [R]) -> &mut [f32] {
+    assert_eq!(
+        R::DTYPE,
+        DType::F32,
+        "attention in sixteen bits is for f32 tapes"
+    );
     // SAFETY: as in `as_f32`; the borrow is handed on.
     unsafe { std::slice::from_raw_parts_mut(x.as_mut_ptr().cast(), x.len()) }
 }

@@ -236,6 +236,25 @@ impl<'a, R: Real> Backward<'a, R> {
         *slot = Some(gradient);
     }
 
+    /// The gradient of an input that is there already and kept in sixteen bits; what is added to it is rounded with it.
+    ///
+    /// `None` where there is no gradient yet, where it is in the tape's own type, and where it is read after the pass.
+    #[must_use]
+    pub fn half_grad(&self, id: NodeId) -> Option<RefMut<'_, Stored<R>>> {
+        let id = self.tape.resolve(id);
+        let node = self.tape.node(id);
+        if !node.requires_grad || node.op.is_none() || self.passed.get() == Some(id) {
+            return None;
+        }
+        let slot = self.tape.slots[id.index()].try_borrow_mut().ok()?;
+        RefMut::filter_map(slot, |slot| {
+            slot.0
+                .as_mut()
+                .filter(|there| there.view().precision() != Precision::F32)
+        })
+        .ok()
+    }
+
     /// Hands the output's gradient on to an input unchanged, without a copy where that can be.
     ///
     /// # Panics

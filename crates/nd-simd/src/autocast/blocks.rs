@@ -29,6 +29,25 @@ pub(crate) trait Format: Element + crate::matmul::Operand {
     fn of<R: SimdReal>(values: StoredRef<'_, R>) -> Option<&[Self]>;
     /// Values in this format, to be changed.
     fn of_mut<R: SimdReal>(values: &mut Stored<R>) -> Option<&mut [Self]>;
+    /// Values in this format.
+    fn of_half(values: HalfMut<'_>) -> Option<&mut [Self]>;
+}
+
+/// Values in sixteen bits, to be changed.
+pub(crate) enum HalfMut<'a> {
+    Bf16(&'a mut [bf16]),
+    F16(&'a mut [f16]),
+}
+
+impl<'a> HalfMut<'a> {
+    /// Values that are kept in sixteen bits; `None` for others.
+    pub(crate) fn of<R: SimdReal>(values: &'a mut Stored<R>) -> Option<Self> {
+        match values {
+            Stored::Full(_) => None,
+            Stored::Bf16(values) => Some(Self::Bf16(values)),
+            Stored::F16(values) => Some(Self::F16(values)),
+        }
+    }
 }
 
 macro_rules! format {
@@ -60,6 +79,12 @@ macro_rules! format {
             fn of_mut<R: SimdReal>(values: &mut Stored<R>) -> Option<&mut [Self]> {
                 match values {
                     Stored::$variant(values) => Some(values),
+                    _ => None,
+                }
+            }
+            fn of_half(values: HalfMut<'_>) -> Option<&mut [Self]> {
+                match values {
+                    HalfMut::$variant(values) => Some(values),
                     _ => None,
                 }
             }
@@ -172,11 +197,13 @@ fn map_half<H: Format, R: SimdReal>(
 ) -> Stored<R> {
     let level = tape.options().simd;
     let mut y: Buffer<H> = tape.pool().take(len);
-    threads::for_each_chunk(tape.parallel(), &mut y, TASK, |i, y| {
+    // A task zeroes its rooms first: the more it does, the less that counts.
+    let task = TASK * (len / TASK / 16).clamp(1, 8);
+    threads::for_each_chunk(tape.parallel(), &mut y, task, |i, y| {
         let mut rooms = Rooms::new();
         let mut wide = [R::ZERO; PART];
         for (j, y) in y.chunks_mut(PART).enumerate() {
-            let start = i * TASK + j * PART;
+            let start = i * task + j * PART;
             let wide = &mut wide[..y.len()];
             work(start..start + wide.len(), wide, &mut rooms);
             H::narrow_all(level, wide, y);

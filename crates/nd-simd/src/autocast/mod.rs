@@ -9,18 +9,19 @@
 //! | `lstm` | input and hidden state in sixteen bits | f32 gates, f32 cell from step to step | sixteen bits, saved gates and cells too |
 //! | `gru`, `rnn` | input and hidden state in sixteen bits | f32 gates | sixteen bits, saved gates too |
 //! | attention (`nd-attention`) of many keys | bf16 q, k, v, probabilities and their gradients, where the processor multiplies bf16; else as below | f32 scores, softmax and sums | sixteen bits |
-//! | attention of few keys | widened q, k, v | f32 | sixteen bits |
+//! | attention of few keys | widened q, k, v | f32 | sixteen bits, scores too |
 //! | `activation`, `dropout`, `add_dropout`, `add_bias`, `batch_norm`, `narrow` | | f32 | the format of the input |
 //! | `layer_norm`, `rms_norm`, `softmax`, `log_softmax`, arithmetic, pooling, interpolation, everything else | | f32 | f32 |
 //! | losses, reductions, gradients, optimizer, master weights | | f32 | f32 |
 //!
 //! Weights are rounded once per step and shared by all shards ([`nd_core::autograd::PackCache`]). In the backward pass the gradient of a
 //! product's output is rounded to the same format. The gradient of a value that is kept in sixteen bits is too, when these ops bring it
-//! and are the first to; what others add makes it f32. Gradients of parameters are f32.
+//! and are the first to; what dense layers, LSTMs and attention over few keys add is added in f32 and the sum rounded again, as in PyTorch; what
+//! others add makes it f32. Gradients of parameters are f32.
 //!
 //! The tricks: a product writes blocks of rows to memory that stays in the second cache level, and these are rounded on their way out;
-//! elementwise ops widen and round blocks that stay in the first. So sixteen-bit values pass through memory, and f32 ones do
-//! not. Known weakness: the norms widen their whole input.
+//! elementwise ops and batch norms widen and round blocks that stay in the first or second. So sixteen-bit values pass through memory, and f32
+//! ones do not. Known weakness: the other norms and softmax widen their whole input.
 
 mod blocks;
 mod products;
@@ -29,10 +30,10 @@ mod weights;
 use nd_core::autograd::{Orientation, ParamId, Stored, StoredRef, Tape};
 use nd_core::{DType, Precision};
 
-pub(crate) use blocks::{Format, for_each_part, map_stored, narrow_all, read, wide};
+pub(crate) use blocks::{Format, HalfMut, for_each_part, map_stored, narrow_all, read, wide};
 pub(crate) use products::{
-    Gradient, InputGradient, LayerGradients, Place, column_sums_of, linear_backward,
-    linear_forward, rounded_product,
+    Gradient, InputGradient, LayerGradients, Place, add_rounded_product, column_sums_of,
+    linear_backward, linear_forward, rounded_product,
 };
 pub(crate) use weights::{HalfWeight, WeightCopy, weight_copy};
 

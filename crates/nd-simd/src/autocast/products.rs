@@ -3,7 +3,7 @@
 use nd_core::autograd::{Accumulate, Stored, StoredRef};
 use nd_core::{Buffer, MemoryPool, Precision, bf16, f16, threads};
 
-use super::blocks::{Format, PART};
+use super::blocks::{Format, HalfMut, PART};
 use super::weights::HalfWeight;
 use crate::activations::{Activation, activation_backward, activation_in_place};
 use crate::dispatch::SimdLevel;
@@ -28,6 +28,11 @@ fn block_rows(cols: usize) -> Option<usize> {
     let rows = (BLOCK / cols.max(1)).min(BLOCK_ROWS);
     let whole = rows / FEWEST_ROWS * FEWEST_ROWS;
     (whole > 0).then_some(whole)
+}
+
+/// Blocks of a task: several where there are many, for a task zeroes its room first.
+fn task_blocks(rows: usize, block: usize) -> usize {
+    (rows / block / 16).clamp(1, 8)
 }
 
 /// Where and how a layer runs.
@@ -70,87 +75,135 @@ fn forward<H: Format, A: Operand>(
     place: Place<'_>,
     x: &[A],
     w: HalfWeight<'_>,
-    [rows, inputs, outputs]: [usize; 3],
+    sizes: [usize; 3],
     bias: Option<&[f32]>,
     activation: Activation,
     keeps_argument: bool,
 ) -> (Stored<f32>, Option<Stored<f32>>) {
-    let Place {
-        level,
-        parallel,
-        pool,
-    } = place;
-    let x = MatRef::row_major(x, rows, inputs);
-    let mut y: Buffer<H> = pool.take(rows * outputs);
-    let mut z: Buffer<H> = pool.take(if keeps_argument { rows * outputs } else { 0 });
-    let in_product = Epilogue {
+    let len = sizes[0] * sizes[2];
+    let mut y: Buffer<H> = place.pool.take(len);
+    let mut z: Buffer<H> = place.pool.take(if keeps_argument { len } else { 0 });
+    let product = Product {
+        x,
+        w,
+        sizes,
         bias,
-        activation: if keeps_argument {
-            Activation::Identity
-        } else {
-            activation
-        },
+        activation,
+        keeps_argument,
+        accumulate: Accumulate::Write,
     };
-    // One block of f32 results to their rounded places.
-    let finish = |wide: &mut [f32], y: &mut [H], z: &mut [H]| {
-        if keeps_argument {
-            H::narrow_all(level, wide, z);
-            activation_in_place(level, activation, wide);
-        }
-        H::narrow_all(level, wide, y);
-    };
-    let keep = |y, z| (H::keep(y), keeps_argument.then(|| H::keep(z)));
-    let cut = block_rows(outputs).filter(|&block| !parallel || rows >= 2 * block || rows <= 64);
-    let Some(block) = cut else {
-        let mut wide: Buffer<f32> = pool.take(rows * outputs);
-        let c = MatMut::row_major(&mut wide, rows, outputs);
-        w.multiply(level, parallel, x, 0.0, c, in_product);
-        let all = Whole {
-            wide: &mut wide,
-            y: &mut y,
-            z: &mut z,
-        };
-        let total = rows * outputs;
-        for_each_block(
-            all,
-            total,
-            BLOCK,
+    product.run(place, &mut y, &mut z);
+    (H::keep(y), keeps_argument.then(|| H::keep(z)))
+}
+
+/// A product whose results are rounded on their way out.
+struct Product<'a, A> {
+    x: &'a [A],
+    w: HalfWeight<'a>,
+    /// The rows of `x`, and those and the columns of `w`.
+    sizes: [usize; 3],
+    bias: Option<&'a [f32]>,
+    activation: Activation,
+    /// Whether the argument of the activation is wanted, too.
+    keeps_argument: bool,
+    accumulate: Accumulate,
+}
+
+impl<A: Operand> Product<'_, A> {
+    /// Writes or adds to `y`, and writes the argument of the activation to `z`, which is empty if nobody wants it.
+    fn run<H: Format>(self, place: Place<'_>, y: &mut [H], z: &mut [H]) {
+        let Place {
+            level,
             parallel,
-            &Whole::split,
-            &|piece: Whole<'_, H>| {
-                finish(piece.wide, piece.y, piece.z);
+            pool,
+        } = place;
+        let Self {
+            x,
+            w,
+            sizes: [rows, inputs, outputs],
+            bias,
+            activation,
+            keeps_argument,
+            accumulate,
+        } = self;
+        let x = MatRef::row_major(x, rows, inputs);
+        let in_product = Epilogue {
+            bias,
+            activation: if keeps_argument {
+                Activation::Identity
+            } else {
+                activation
             },
-        );
-        return keep(y, z);
-    };
-    let engine = Bf16Engine::current();
-    let all = Rows {
-        first: 0,
-        cols: outputs,
-        y: &mut y,
-        z: &mut z,
-    };
-    for_each_block(all, rows, block, parallel, &Rows::split, &|piece: Rows<
-        '_,
-        H,
-    >| {
-        let mut wide = [0.0f32; BLOCK];
-        let (mut first, mut z) = (piece.first, piece.z);
-        for y in piece.y.chunks_mut((block * outputs).max(1)) {
-            let count = y.len() / outputs.max(1);
-            let wide = &mut wide[..y.len()];
-            let c = MatMut::row_major(wide, count, outputs);
-            // The choice of the thread that asked holds for those that help.
-            engine.scope(|| {
-                w.multiply(level, false, x.row_block(first, count), 0.0, c, in_product);
-            });
-            let (here, rest) = z.split_at_mut(if keeps_argument { y.len() } else { 0 });
-            finish(wide, y, here);
-            z = rest;
-            first += count;
-        }
-    });
-    keep(y, z)
+        };
+        let beta = accumulate.beta();
+        // What is there already, to be added to.
+        let begin = |y: &[H], wide: &mut [f32]| {
+            if accumulate == Accumulate::Add {
+                H::widen_all(level, y, wide);
+            }
+        };
+        // One block of f32 results to their rounded places.
+        let finish = |wide: &mut [f32], y: &mut [H], z: &mut [H]| {
+            if keeps_argument {
+                H::narrow_all(level, wide, z);
+                activation_in_place(level, activation, wide);
+            }
+            H::narrow_all(level, wide, y);
+        };
+        let cut = block_rows(outputs).filter(|&block| !parallel || rows >= 2 * block || rows <= 64);
+        let Some(block) = cut else {
+            let mut wide: Buffer<f32> = pool.take(rows * outputs);
+            begin(y, &mut wide);
+            let c = MatMut::row_major(&mut wide, rows, outputs);
+            w.multiply(level, parallel, x, beta, c, in_product);
+            let all = Whole {
+                wide: &mut wide,
+                y,
+                z,
+            };
+            let total = rows * outputs;
+            for_each_block(
+                all,
+                total,
+                BLOCK,
+                parallel,
+                &Whole::split,
+                &|piece: Whole<'_, H>| {
+                    finish(piece.wide, piece.y, piece.z);
+                },
+            );
+            return;
+        };
+        let engine = Bf16Engine::current();
+        let all = Rows {
+            first: 0,
+            cols: outputs,
+            y,
+            z,
+        };
+        let task = block * task_blocks(rows, block);
+        for_each_block(all, rows, task, parallel, &Rows::split, &|piece: Rows<
+            '_,
+            H,
+        >| {
+            let mut wide = [0.0f32; BLOCK];
+            let (mut first, mut z) = (piece.first, piece.z);
+            for y in piece.y.chunks_mut((block * outputs).max(1)) {
+                let count = y.len() / outputs.max(1);
+                let wide = &mut wide[..y.len()];
+                begin(y, wide);
+                let c = MatMut::row_major(wide, count, outputs);
+                // The choice of the thread that asked holds for those that help.
+                engine.scope(|| {
+                    w.multiply(level, false, x.row_block(first, count), beta, c, in_product);
+                });
+                let (here, rest) = z.split_at_mut(if keeps_argument { y.len() } else { 0 });
+                finish(wide, y, here);
+                z = rest;
+                first += count;
+            }
+        });
+    }
 }
 
 /// Results that are rounded once all are there; `z` may be empty.
@@ -232,6 +285,8 @@ pub(crate) enum InputGradient<'a> {
     Into(Gradient<'a>),
     /// It is new, and rounded.
     Rounded,
+    /// It is added to a rounded one, and the sum is rounded.
+    AddRounded(HalfMut<'a>),
 }
 
 /// The gradients of [`linear_forward`]; `sizes` are rows, inputs and outputs. The gradient of the input is returned when it is rounded.
@@ -325,6 +380,10 @@ fn backward<H: Format>(
             None
         }
         InputGradient::Rounded => Some(rounded_product(place, dz, w_t, [rows, outputs, inputs])),
+        InputGradient::AddRounded(dx) => {
+            add_rounded_product(place, dz, w_t, [rows, outputs, inputs], dx);
+            None
+        }
     }
 }
 
@@ -336,6 +395,29 @@ pub(crate) fn rounded_product<H: Format>(
     sizes: [usize; 3],
 ) -> Stored<f32> {
     forward::<H, H>(place, x, w, sizes, None, Activation::Identity, false).0
+}
+
+/// `y += x w` in f32, rounded again; `sizes` as for [`rounded_product`].
+pub(crate) fn add_rounded_product<H: Format>(
+    place: Place<'_>,
+    x: &[H],
+    w: HalfWeight<'_>,
+    sizes: [usize; 3],
+    y: HalfMut<'_>,
+) {
+    let Some(y) = H::of_half(y) else {
+        unreachable!("a run has one format");
+    };
+    let product = Product {
+        x,
+        w,
+        sizes,
+        bias: None,
+        activation: Activation::Identity,
+        keeps_argument: false,
+        accumulate: Accumulate::Add,
+    };
+    product.run(place, y, &mut []);
 }
 
 /// The gradient of the activation's argument, rounded; in the same pass, while it is f32, its column sums.
@@ -391,7 +473,8 @@ fn rounded_gradient<H: Format>(
         partial: &mut partial,
     };
     let split = &GradientRows::split;
-    for_each_block(all, rows, block, parallel, split, &|piece: GradientRows<
+    let task = block * task_blocks(rows, block);
+    for_each_block(all, rows, task, parallel, split, &|piece: GradientRows<
         '_,
         H,
     >| {

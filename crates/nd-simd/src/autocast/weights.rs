@@ -4,14 +4,14 @@
 //! all its products: a step keeps sixteen bits of each weight, and 32 of the one that is read at the moment.
 
 use nd_core::autograd::{Orientation, Packed, ParamId, Params, StoredRef};
-use nd_core::{Buffer, MemoryPool, Precision, bf16, f16, threads};
+use nd_core::{Buffer, MemoryPool, Precision, bf16, threads};
 
 use super::blocks::Format;
 use crate::dispatch::SimdLevel;
 use crate::lanes::SimdReal;
 use crate::matmul::{
     Bf16Engine, Epilogue, MatMut, MatRef, Operand, PackedBf16, multiply_packed,
-    multiply_packed_parallel, multiply_wide, pack_bf16, packed_bf16_len, unpack_bf16,
+    multiply_packed_parallel, multiply_wide, pack_bf16, packed_bf16_len,
 };
 use crate::permute::transpose;
 
@@ -103,12 +103,12 @@ pub(crate) fn weight_copy<'a, R: SimdReal>(
         Orientation::AsStored => (rows, cols),
         Orientation::Transposed => (cols, rows),
     };
-    let len = match precision {
-        Precision::F16 => k * n,
-        _ => packed_bf16_len(k, n),
-    };
+    // Without arithmetic for the format, products read the numbers row by row.
+    let plain = precision == Precision::F16 || Bf16Engine::at(level) == Bf16Engine::Widen;
+    let len = if plain { k * n } else { packed_bf16_len(k, n) };
     let w = super::stored_f32(w);
     let fill = |packed: &mut Packed<R>| match packed {
+        Packed::Bf16(out) if plain => narrow(level, pool, orientation, w, [rows, cols], out),
         Packed::Bf16(out) => match w {
             StoredRef::Full(w) => pack(level, orientation, w, rows, cols, out),
             StoredRef::Bf16(w) => pack(level, orientation, w, rows, cols, out),
@@ -131,49 +131,53 @@ pub(crate) fn weight_copy<'a, R: SimdReal>(
         }
     };
     let wide = match rounded.packed() {
-        Packed::Bf16(_) if Bf16Engine::at(level) != Bf16Engine::Widen => None,
-        Packed::Bf16(data) => {
-            let mut wide = pool.take(k * n);
-            unpack_bf16(level, PackedBf16::new(data, k, n), &mut wide);
-            Some(wide)
-        }
-        Packed::F16(data) => {
-            let mut wide: Buffer<f32> = pool.take(k * n);
-            threads::for_each_chunk(parallel, &mut wide, PART, |i, wide| {
-                f16::widen_all(level, &data[i * PART..][..wide.len()], wide);
-            });
-            Some(wide)
-        }
+        Packed::Bf16(data) if plain => Some(widened(level, parallel, pool, data)),
+        Packed::Bf16(_) => None,
+        Packed::F16(data) => Some(widened(level, parallel, pool, data)),
         Packed::Full(_) => unreachable!("copies of weights are made in sixteen bits"),
     };
     WeightCopy { rounded, wide }
 }
 
-/// `w [rows, cols]` or its transpose, rounded to f16.
-fn narrow(
+/// Numbers of sixteen bits as f32.
+fn widened<H: Format>(
+    level: SimdLevel,
+    parallel: bool,
+    pool: &MemoryPool,
+    data: &[H],
+) -> Buffer<f32> {
+    let mut wide: Buffer<f32> = pool.take(data.len());
+    threads::for_each_chunk(parallel, &mut wide, PART, |i, wide| {
+        H::widen_all(level, &data[i * PART..][..wide.len()], wide);
+    });
+    wide
+}
+
+/// `w [rows, cols]` or its transpose, rounded.
+fn narrow<H: Format>(
     level: SimdLevel,
     pool: &MemoryPool,
     orientation: Orientation,
     w: StoredRef<'_, f32>,
     [rows, cols]: [usize; 2],
-    out: &mut [f16],
+    out: &mut [H],
 ) {
     let mut room: Buffer<f32>;
-    let w = match w {
-        StoredRef::Full(w) => w,
-        StoredRef::F16(w) => {
+    let w = match (H::of(w), w) {
+        (_, StoredRef::Full(w)) => w,
+        (Some(w), _) => {
             room = pool.take(w.len());
-            f16::widen_all(level, w, &mut room);
+            H::widen_all(level, w, &mut room);
             &room
         }
-        StoredRef::Bf16(_) => unreachable!("a run has one format"),
+        _ => unreachable!("a run has one format"),
     };
     match orientation {
-        Orientation::AsStored => f16::narrow_all(level, w, out),
+        Orientation::AsStored => H::narrow_all(level, w, out),
         Orientation::Transposed => {
             let mut turned: Buffer<f32> = pool.take(w.len());
             transpose(level, w, rows, cols, &mut turned);
-            f16::narrow_all(level, &turned, out);
+            H::narrow_all(level, &turned, out);
         }
     }
 }

@@ -446,8 +446,12 @@ pub fn update_running_moments<R: SimdReal>(
 }
 
 mod backward;
+mod half;
 
 pub use backward::{batch_norm_backward, batch_norm_frozen_backward};
+pub(crate) use half::{
+    HalfInputGradient, batch_moments_half, batch_norm_apply_half, batch_norm_backward_half, fits,
+};
 
 #[cfg(test)]
 mod tests;

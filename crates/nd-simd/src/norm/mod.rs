@@ -19,5 +19,8 @@ pub use batch_norm::{
     BatchNorm, BatchNormSaved, batch_moments, batch_norm_apply, batch_norm_backward,
     batch_norm_frozen_backward, batch_norm_scratch, update_running_moments,
 };
+pub(crate) use batch_norm::{
+    HalfInputGradient, batch_moments_half, batch_norm_apply_half, batch_norm_backward_half, fits,
+};
 pub use layer_norm::{layer_norm_backward, layer_norm_forward, layer_norm_scratch};
 pub use rms_norm::{rms_norm_backward, rms_norm_forward, rms_norm_scratch};

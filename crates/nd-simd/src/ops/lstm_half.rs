@@ -6,7 +6,7 @@ use nd_core::autograd::{Backward, Grad, NodeId, Op, Orientation, Stored, Var};
 use nd_core::{Buffer, Precision, bf16, f16};
 
 use super::recurrent::RecurrentWeights;
-use crate::autocast::{self, Format, Gradient, InputGradient};
+use crate::autocast::{self, Format, Gradient, HalfMut, InputGradient};
 use crate::elementwise::{accumulate, add_forward};
 use crate::lanes::SimdReal;
 use crate::recurrent::{
@@ -156,7 +156,16 @@ impl HalfLstm {
                 unreachable!("a run has one format");
             };
             let rounded = step.takes_half(self.x).is_some();
-            let mut dx = if rounded { None } else { step.grad(self.x) };
+            let mut there = if rounded {
+                None
+            } else {
+                step.half_grad(self.x)
+            };
+            let mut dx = match (rounded, &there) {
+                (false, None) => step.grad(self.x),
+                _ => None,
+            };
+            let there = there.as_deref_mut().and_then(HalfMut::of);
             let mut dw_ih = step.grad(self.w_ih);
             let mut dw_hh = step.grad(self.w_hh);
             let given = lstm_backward_half(
@@ -175,12 +184,13 @@ impl HalfLstm {
                 y,
                 autocast::stored_f32(step.stored_dy()),
                 HalfGradients {
-                    x: match target(&mut dx) {
-                        Some(GradTarget { values, accumulate }) => {
+                    x: match (target(&mut dx), there) {
+                        (Some(GradTarget { values, accumulate }), _) => {
                             InputGradient::Into(Gradient { values, accumulate })
                         }
-                        None if rounded => InputGradient::Rounded,
-                        None => InputGradient::None,
+                        (None, Some(there)) => InputGradient::AddRounded(there),
+                        (None, None) if rounded => InputGradient::Rounded,
+                        (None, None) => InputGradient::None,
                     },
                     w_ih: target(&mut dw_ih),
                     w_hh: target(&mut dw_hh),

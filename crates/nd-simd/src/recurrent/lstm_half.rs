@@ -11,7 +11,8 @@ use nd_core::{Buffer, MemoryPool, Precision};
 use super::lstm::{CellGradients, Cells, ROW_BLOCK, advance, retreat};
 use super::{GradTarget, Sequence};
 use crate::autocast::{
-    self, Format, HalfWeight, InputGradient, Place, column_sums_of, rounded_product,
+    self, Format, HalfWeight, InputGradient, Place, add_rounded_product, column_sums_of,
+    rounded_product,
 };
 use crate::dispatch::SimdLevel;
 use crate::matmul::{Epilogue, MatMut, MatRef, multiply_half, multiply_half_parallel};
@@ -382,6 +383,12 @@ pub(crate) fn lstm_backward_half<H: Format>(
         );
     }
     let w_ih_t = w_ih_t?;
+    let place = Place {
+        level,
+        parallel,
+        pool,
+    };
+    let sizes = [steps * rows, 4 * hidden, input];
     match gradients.x {
         InputGradient::None => None,
         InputGradient::Into(dx) => {
@@ -391,14 +398,10 @@ pub(crate) fn lstm_backward_half<H: Format>(
             w_ih_t.multiply(level, parallel, all, beta, dx, end);
             None
         }
-        InputGradient::Rounded => {
-            let place = Place {
-                level,
-                parallel,
-                pool,
-            };
-            let sizes = [steps * rows, 4 * hidden, input];
-            Some(rounded_product::<H>(place, gates, w_ih_t, sizes))
+        InputGradient::Rounded => Some(rounded_product::<H>(place, gates, w_ih_t, sizes)),
+        InputGradient::AddRounded(dx) => {
+            add_rounded_product::<H>(place, gates, w_ih_t, sizes, dx);
+            None
         }
     }
 }

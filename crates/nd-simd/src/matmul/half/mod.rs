@@ -237,22 +237,6 @@ pub(crate) fn multiply_wide<A: Operand>(
     );
 }
 
-/// What [`pack_bf16`] packed, as f32 in row-major order.
-///
-/// # Panics
-/// The target has another length.
-#[track_caller]
-pub(crate) fn unpack_bf16(level: SimdLevel, b: PackedBf16<'_>, target: &mut [f32]) {
-    assert_eq!(
-        target.len(),
-        b.rows() * b.cols(),
-        "the target of an unpacked {} x {} matrix",
-        b.rows(),
-        b.cols()
-    );
-    widen::unpack(level, b, 0, b.rows(), target);
-}
-
 #[track_caller]
 fn run<A: Operand, B: Operand>(
     level: SimdLevel,

@@ -3,11 +3,11 @@
 use super::*;
 
 /// `sum dy` and `sum dy x_hat` of each column of one block: `out` is `[2, cols]`.
-struct BlockGradients<'a, R> {
-    saved: BatchNormSaved<'a, R>,
-    x: &'a [R],
-    dy: &'a [R],
-    out: &'a mut [R],
+pub(super) struct BlockGradients<'a, R> {
+    pub(super) saved: BatchNormSaved<'a, R>,
+    pub(super) x: &'a [R],
+    pub(super) dy: &'a [R],
+    pub(super) out: &'a mut [R],
 }
 
 impl<R: SimdReal> Kernel for BlockGradients<'_, R> {
@@ -55,15 +55,15 @@ fn strip_gradients<const W: usize, S: Isa, R: SimdReal>(
     store(gain, gains);
 }
 
-struct InputGradient<'a, R> {
-    saved: BatchNormSaved<'a, R>,
+pub(super) struct InputGradient<'a, R> {
+    pub(super) saved: BatchNormSaved<'a, R>,
     /// `sum dy` and `sum dy x_hat`, each over the number of rows; `None` when the statistics do not depend on `x`.
-    means: Option<(&'a [R], &'a [R])>,
-    share: f64,
-    x: &'a [R],
-    dy: &'a [R],
-    dx: &'a mut [R],
-    acc: Accumulate,
+    pub(super) means: Option<(&'a [R], &'a [R])>,
+    pub(super) share: f64,
+    pub(super) x: &'a [R],
+    pub(super) dy: &'a [R],
+    pub(super) dx: &'a mut [R],
+    pub(super) acc: Accumulate,
 }
 
 impl<R: SimdReal> Kernel for InputGradient<'_, R> {
