@@ -22,6 +22,7 @@ pub mod progress;
 pub mod report;
 pub mod request;
 pub mod run;
+pub mod scales;
 pub mod sides;
 pub mod simulated;
 pub mod statistics;

@@ -1,7 +1,7 @@
 //! The tuning tables of the quick reference: what a setting costs or gains on this machine, in turns.
 //!
 //! ```text
-//! tuning [block_size] [chunk_size] [max_threads]
+//! tuning [block_size] [chunk_size] [max_threads] [initial_scale] [growth_interval]
 //! ```
 
 #![forbid(unsafe_code)]
@@ -9,8 +9,10 @@
 use std::hint::black_box;
 use std::process::ExitCode;
 
+use nd_amp::MixedPrecisionConfig;
 use nd_attention::flash::{FlashAttention, FlashAttentionConfig};
 use nd_bench::machine::cores;
+use nd_bench::scales;
 use nd_bench::turns::{Effort, Turns};
 use nd_core::Threads;
 use nd_parallel::{BoxError, ParallelConfig, Predict, parallel_batch_inference};
@@ -19,10 +21,12 @@ use ndarray::{Array2, Array3, ArrayView2};
 
 type Table = (&'static str, fn() -> Result<(), String>);
 
-const TABLES: [Table; 3] = [
+const TABLES: [Table; 5] = [
     ("block_size", block_size),
     ("chunk_size", chunk_size),
     ("max_threads", max_threads),
+    ("initial_scale", initial_scale),
+    ("growth_interval", growth_interval),
 ];
 
 const EFFORT: Effort = Effort {
@@ -206,4 +210,55 @@ fn max_threads() -> Result<(), String> {
         .collect();
     rows.push(("None".to_owned(), ParallelConfig::default()));
     inference("max_threads", &rows)
+}
+
+/// Prints a row for each setting of the loss scale: what a training run of so many steps in f16 made of it.
+fn loss_scale(
+    title: &str,
+    steps: usize,
+    rows: &[(String, MixedPrecisionConfig)],
+) -> Result<(), String> {
+    println!(
+        "| {title} | steps skipped, of {steps} | times the scale changed | scale at the end | loss at the end |"
+    );
+    println!("|---:|---:|---:|---:|---:|");
+    for (name, config) in rows {
+        let run = scales::train(*config, steps)?;
+        println!(
+            "| {name} | {} | {} | 2^{:.0} | {:.4} |",
+            run.stats.skipped,
+            run.stats.scale_updates,
+            run.stats.current_scale.log2(),
+            run.loss
+        );
+    }
+    println!();
+    Ok(())
+}
+
+/// 1000 steps of an MLP in f16, by the scale of the first one.
+fn initial_scale() -> Result<(), String> {
+    let rows = [0, 8, 12, 16, 20, 24, 32].map(|power| {
+        let initial_scale = 2f64.powi(power);
+        let config = MixedPrecisionConfig {
+            initial_scale,
+            max_scale: 2f64.powi(32),
+            ..MixedPrecisionConfig::default()
+        };
+        (format!("2^{power}"), config)
+    });
+    loss_scale("initial_scale", 1000, &rows)
+}
+
+/// 10,000 steps of the same, by the steps without an overflow after which the scale grows.
+fn growth_interval() -> Result<(), String> {
+    let rows = [100, 500, 1000, 2000, 5000].map(|growth_interval| {
+        let config = MixedPrecisionConfig {
+            growth_interval,
+            max_scale: 2f64.powi(32),
+            ..MixedPrecisionConfig::default()
+        };
+        (growth_interval.to_string(), config)
+    });
+    loss_scale("growth_interval", 10_000, &rows)
 }

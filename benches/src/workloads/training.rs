@@ -155,6 +155,15 @@ impl Prepared {
         self.config.entry().training.scaler
     }
 
+    /// Network and loss.
+    #[must_use]
+    pub fn objective(&self) -> Objective<'_, f32> {
+        Objective {
+            network: &*self.network,
+            loss: &*self.loss,
+        }
+    }
+
     /// The network.
     #[must_use]
     pub fn network(&self) -> &dyn Network<f32> {
@@ -171,10 +180,7 @@ impl Prepared {
         options: RunOptions,
     ) -> Result<Trainer<'a>, String> {
         let work = Work {
-            objective: Objective {
-                network: &*self.network,
-                loss: &*self.loss,
-            },
+            objective: self.objective(),
             source,
             train: &self.train,
         };
