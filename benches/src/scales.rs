@@ -31,7 +31,7 @@ pub struct ScaledRun {
 /// Trains an MLP in f16 with these settings; skipped steps count.
 ///
 /// # Errors
-/// Settings that cannot be, or fifty skipped steps in a row.
+/// Settings that cannot be, no step that was taken, or fifty skipped ones in a row.
 pub fn train(config: MixedPrecisionConfig, steps: usize) -> Result<ScaledRun, String> {
     let prepared = TrainingWorkload {
         name: "MLP",
@@ -61,6 +61,9 @@ pub fn train(config: MixedPrecisionConfig, steps: usize) -> Result<ScaledRun, St
         if !trainer.should_skip_step() {
             losses.push(loss);
         }
+    }
+    if losses.is_empty() {
+        return Err(format!("all {steps} steps were skipped: take more steps"));
     }
     let last = &losses[losses.len().saturating_sub(LAST)..];
     Ok(ScaledRun {

@@ -2,7 +2,8 @@
 //!
 //! The simple version widens q, k and v whole and rounds scores and output whole, which moves every number through memory three times.
 //! Here a task takes as many rows as fit in a part of the second cache level, with all that the f32 kernels read and write for
-//! them; only sixteen-bit numbers come from memory and go there. The numbers are the same.
+//! them; only sixteen-bit numbers come from memory and go there. The numbers are the same, but for a gradient that is there already:
+//! what is added to it is rounded again ([`Backward::half_grad`]).
 //!
 //! Known weakness: only for scores in the interleaved layout ([`crate::ScoreLayout::Interleaved`]), whose rows are small; other attention over few
 //! keys widens whole tensors.

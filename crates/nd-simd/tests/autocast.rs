@@ -1,6 +1,10 @@
 //! Ops in sixteen bits: against f64, against themselves on other numbers of threads, and exactly where all numbers are small integers.
 
-use nd_core::autograd::{NodeId, StepContext, StoredRef, Tape, Var};
+use std::sync::Arc;
+
+use nd_core::autograd::{
+    Init, NodeId, ParamGrads, Params, ParamsBuilder, StepContext, StoredRef, Tape, Var,
+};
 use nd_core::rng::Key;
 use nd_core::{Precision, RunOptions, SimdLevel, Threads};
 use nd_simd::SimdReal;
@@ -290,6 +294,77 @@ fn layers_add_to_a_rounded_gradient() {
             x.add_dropout(sum.linear(v[4], None, Activation::Identity), 0.0)
         });
     }
+}
+
+/// What is added to the gradient of a value that is kept in f32 is not rounded, though the first gradient came in sixteen bits.
+#[test]
+fn a_residual_base_in_f32_has_exact_sums() {
+    for (precision, large) in [(Precision::Bf16, 256.0), (Precision::F16, 2048.0)] {
+        let inputs = [
+            (vec![3, 1], vec![1.0; 3]),
+            (vec![1, 1], vec![1.0 / large]),
+            (vec![1, 1], vec![1.0]),
+        ];
+        for level in nd_testing::isa::levels() {
+            let dy = |n| vec![large; n];
+            let found = run::<f32>(precision, level, false, &inputs, dy, |_, v| {
+                let base = v[0].activation(Activation::Relu);
+                assert_eq!(base.stored().precision(), Precision::F32);
+                let branch = base.linear(v[1], None, Activation::Identity);
+                let sum = base.add_dropout(branch, 0.0);
+                sum.linear(v[2], None, Activation::Identity)
+            });
+            assert_eq!(
+                found.gradients[0],
+                vec![large + 1.0; 3],
+                "{precision} {level}"
+            );
+        }
+    }
+}
+
+/// A copy of a weight that one instruction set has made is not read by another that arranges it differently.
+#[test]
+fn runs_on_all_levels_may_share_parameters() {
+    let [rows, k, n] = [3, 64, 48];
+    let mut b = ParamsBuilder::new();
+    let w = b.trainable("w", [k, n], Init::Uniform(1.0));
+    let mut params = Params::<f32>::init(&b.build(), 1);
+    for (i, w) in params.get_mut(w).iter_mut().enumerate() {
+        *w = (i % 7) as f32 - 3.0;
+    }
+    let params = Arc::new(params);
+    let x: Vec<f32> = (0..rows * k).map(|i| (i % 5) as f32 - 2.0).collect();
+    let mut found = Vec::new();
+    let levels: Vec<SimdLevel> = nd_testing::isa::levels().collect();
+    for &level in levels.iter().chain(levels.iter().rev()) {
+        let mut tape = Tape::<f32>::default();
+        tape.begin(StepContext {
+            options: RunOptions {
+                precision: Precision::Bf16,
+                simd: level,
+                ..RunOptions::default()
+            },
+            ..StepContext::new(Some(Arc::clone(&params)))
+        });
+        let (root, id, y) = {
+            let x = tape.variable([rows, k], tape.pool().take_copy(&x));
+            let y = x.linear(tape.param(w), None, Activation::Identity);
+            (y.id(), x.id(), y.value().to_vec())
+        };
+        let mut grads = ParamGrads::new(params.layout());
+        let dy = tape.pool().take_copy(&vec![1.0; rows * n]);
+        tape.backward(root, dy, Some(&mut grads));
+        let gradient = tape.gradient(id).expect("x takes a gradient").to_vec();
+        found.push((y, gradient));
+    }
+    let weight = |i: usize, j: usize| ((i * n + j) % 7) as f32 - 3.0;
+    let sum: f32 = (0..n).map(|j| weight(0, j)).sum();
+    assert_eq!(found[0].1[0], sum, "the row sums of w");
+    assert!(
+        found.iter().all(|one| *one == found[0]),
+        "whole numbers are exact at every level"
+    );
 }
 
 #[test]

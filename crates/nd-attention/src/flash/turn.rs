@@ -51,6 +51,7 @@ impl<R: SimdReal> Kernel for Turn<'_, '_, R> {
         #[cfg(target_arch = "x86_64")]
         if const { matches!(S::LEVEL, SimdLevel::Avx512) }
             && R::DTYPE == nd_core::DType::F32
+            && tokens.col_stride() == 1
             && channels.is_multiple_of(x86::CHANNELS)
             && width.is_multiple_of(x86::TOKENS)
         {

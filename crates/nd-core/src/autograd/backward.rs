@@ -238,12 +238,14 @@ impl<'a, R: Real> Backward<'a, R> {
 
     /// The gradient of an input that is there already and kept in sixteen bits; what is added to it is rounded with it.
     ///
-    /// `None` where there is no gradient yet, where it is in the tape's own type, and where it is read after the pass.
+    /// `None` where there is no gradient yet, where it or the input itself is in the tape's own type, and where it is read after the pass.
     #[must_use]
     pub fn half_grad(&self, id: NodeId) -> Option<RefMut<'_, Stored<R>>> {
         let id = self.tape.resolve(id);
         let node = self.tape.node(id);
-        if !node.requires_grad || node.op.is_none() || self.passed.get() == Some(id) {
+        // A gradient in sixteen bits may have been passed on to an input in the tape's own type; its sums are not rounded.
+        let in_half = matches!(&node.value, NodeValue::Own(value) if value.view().precision() != Precision::F32);
+        if !in_half || !node.requires_grad || node.op.is_none() || self.passed.get() == Some(id) {
             return None;
         }
         let slot = self.tape.slots[id.index()].try_borrow_mut().ok()?;

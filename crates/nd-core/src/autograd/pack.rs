@@ -20,6 +20,16 @@ pub enum Orientation {
     Transposed,
 }
 
+/// In which order a packed copy holds its numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Layout {
+    /// Row by row.
+    Rows,
+    /// In panels of pairs, as the products of bf16 read them. Which layout a run takes depends on its instruction set, and runs on
+    /// several may share parameters.
+    Panels,
+}
+
 /// The values of a packed copy.
 #[derive(Debug)]
 pub enum Packed<R: Real> {
@@ -69,8 +79,8 @@ struct Slot<R: Real> {
     spare: Mutex<Option<Packed<R>>>,
 }
 
-/// Two orientations in three precisions.
-const SLOTS_PER_PARAM: usize = 6;
+/// Two orientations in two layouts and three precisions.
+const SLOTS_PER_PARAM: usize = 12;
 
 /// Packed copies of parameters.
 #[derive(Debug)]
@@ -93,17 +103,22 @@ impl<R: Real> PackCache<R> {
     ///
     /// `fill` gets memory with old contents. It must not enter the thread pool: another task of the pool may be waiting
     /// for this very copy.
+    ///
+    /// # Panics
+    /// The copy was made with another length.
+    #[track_caller]
     pub fn get(
         &self,
         param: ParamId,
         orientation: Orientation,
+        layout: Layout,
         precision: Precision,
         len: usize,
         fill: impl FnOnce(&mut Packed<R>),
     ) -> &Packed<R> {
-        let place = orientation as usize * 3 + precision as usize;
+        let place = (orientation as usize * 2 + layout as usize) * 3 + precision as usize;
         let slot = &self.slots[param.index() * SLOTS_PER_PARAM + place];
-        slot.ready.get_or_init(|| {
+        let packed = slot.ready.get_or_init(|| {
             let spare = slot
                 .spare
                 .lock()
@@ -114,7 +129,13 @@ impl<R: Real> PackCache<R> {
                 .unwrap_or_else(|| Packed::zeroed(precision, len));
             fill(&mut packed);
             packed
-        })
+        });
+        let found = packed.len();
+        assert!(
+            found == len,
+            "a copy of parameter {param:?} was made with {found} values and asked for with {len}"
+        );
+        packed
     }
 
     /// Forgets every copy, keeping the memory.
@@ -139,9 +160,13 @@ mod tests {
         let mut params = Params::<f32>::init(&b.build(), 1);
         let mut fills = 0;
         let mut ask = |params: &Params<f32>| {
-            let packed = params
-                .packs()
-                .get(w, Orientation::Transposed, Precision::F32, 6, |out| {
+            let packed = params.packs().get(
+                w,
+                Orientation::Transposed,
+                Layout::Rows,
+                Precision::F32,
+                6,
+                |out| {
                     fills += 1;
                     let Packed::Full(out) = out else {
                         panic!("full precision was asked for")
@@ -149,7 +174,8 @@ mod tests {
                     for (i, x) in params.get(w).iter().enumerate() {
                         out[(i % 3) * 2 + i / 3] = *x;
                     }
-                });
+                },
+            );
             (packed.full()[1], packed.full().as_ptr())
         };
         let (value, address) = ask(&params);
@@ -159,5 +185,45 @@ mod tests {
         assert_eq!(value, 42.0);
         assert_eq!(address, again, "the memory is used again");
         assert_eq!(fills, 2);
+    }
+
+    /// A run on another instruction set reads another layout of the same weight, though both may be equally long.
+    #[test]
+    fn layouts_do_not_share_a_copy() {
+        let mut b = ParamsBuilder::new();
+        let w = b.trainable("w", [2, 3], Init::Uniform(1.0));
+        let params = Params::<f32>::init(&b.build(), 1);
+        let filled_with = |layout, value| {
+            let fill = |out: &mut Packed<f32>| {
+                if let Packed::Bf16(out) = out {
+                    out.fill(bf16::from_f32(value));
+                }
+            };
+            let copy =
+                params
+                    .packs()
+                    .get(w, Orientation::AsStored, layout, Precision::Bf16, 6, fill);
+            let Packed::Bf16(values) = copy else {
+                panic!("bf16 was asked for")
+            };
+            values[0].to_f32()
+        };
+        assert_eq!(filled_with(Layout::Panels, 1.0), 1.0);
+        assert_eq!(filled_with(Layout::Rows, 2.0), 2.0);
+        assert_eq!(filled_with(Layout::Panels, 3.0), 1.0);
+    }
+
+    #[test]
+    #[should_panic(expected = "made with 6 values and asked for with 8")]
+    fn another_length_is_refused() {
+        let mut b = ParamsBuilder::new();
+        let w = b.trainable("w", [2, 3], Init::Uniform(1.0));
+        let params = Params::<f32>::init(&b.build(), 1);
+        for len in [6, 8] {
+            let (turn, layout) = (Orientation::AsStored, Layout::Rows);
+            params
+                .packs()
+                .get(w, turn, layout, Precision::F32, len, |_| ());
+        }
     }
 }

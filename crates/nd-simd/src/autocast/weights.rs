@@ -3,7 +3,7 @@
 //! All shards share the rounded weight. Where the processor has no arithmetic for the format, each op that reads a weight also widens it, once for
 //! all its products: a step keeps sixteen bits of each weight, and 32 of the one that is read at the moment.
 
-use nd_core::autograd::{Orientation, Packed, ParamId, Params, StoredRef};
+use nd_core::autograd::{Layout, Orientation, Packed, ParamId, Params, StoredRef};
 use nd_core::{Buffer, MemoryPool, Precision, bf16, threads};
 
 use super::blocks::Format;
@@ -105,7 +105,11 @@ pub(crate) fn weight_copy<'a, R: SimdReal>(
     };
     // Without arithmetic for the format, products read the numbers row by row.
     let plain = precision == Precision::F16 || Bf16Engine::at(level) == Bf16Engine::Widen;
-    let len = if plain { k * n } else { packed_bf16_len(k, n) };
+    let (layout, len) = if plain {
+        (Layout::Rows, k * n)
+    } else {
+        (Layout::Panels, packed_bf16_len(k, n))
+    };
     let w = super::stored_f32(w);
     let fill = |packed: &mut Packed<R>| match packed {
         Packed::Bf16(out) if plain => narrow(level, pool, orientation, w, [rows, cols], out),
@@ -119,7 +123,8 @@ pub(crate) fn weight_copy<'a, R: SimdReal>(
     };
     let rounded = match params {
         Some((params, id)) => {
-            Rounded::Shared(params.packs().get(id, orientation, precision, len, fill))
+            let packs = params.packs();
+            Rounded::Shared(packs.get(id, orientation, layout, precision, len, fill))
         }
         None => {
             let mut packed = match precision {

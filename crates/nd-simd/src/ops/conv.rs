@@ -1,7 +1,7 @@
 //! Convolution along time.
 
 use nd_core::Precision;
-use nd_core::autograd::{Backward, NodeId, Op, Orientation, Packed, Var};
+use nd_core::autograd::{Backward, Layout, NodeId, Op, Orientation, Packed, Var};
 
 use super::slot;
 use crate::conv::{
@@ -123,8 +123,8 @@ impl<R: SimdReal> Op<R> for Convolution {
             // Shared by all shards.
             Some(id) => {
                 let packs = step.tape().params().packs();
-                let (turn, precision) = (Orientation::Transposed, Precision::F32);
-                let w_t = packs.get(id, turn, precision, w.len(), |packed| {
+                let (turn, layout) = (Orientation::Transposed, Layout::Rows);
+                let w_t = packs.get(id, turn, layout, Precision::F32, w.len(), |packed| {
                     if let Packed::Full(out) = packed {
                         transpose_taps(level, &w, taps, out);
                     }

@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 
-use nd_core::autograd::{Backward, Grad, NodeId, Op, Orientation, Packed, Stored, Var};
+use nd_core::autograd::{Backward, Grad, Layout, NodeId, Op, Orientation, Packed, Stored, Var};
 use nd_core::shape::Shape;
 use nd_core::{Buffer, Precision};
 
@@ -382,18 +382,12 @@ impl<R: SimdReal> Op<R> for Recurrent<R> {
         // The transpose is used once per step; shards share it.
         if let Some(id) = step.param_id(self.w_hh) {
             let packs = step.tape().params().packs();
-            let precision = Precision::F32;
-            let packed = packs.get(
-                id,
-                Orientation::Transposed,
-                precision,
-                w_hh.len(),
-                |packed| {
-                    if let Packed::Full(out) = packed {
-                        transpose(level, &w_hh, hidden, width, out);
-                    }
-                },
-            );
+            let (turn, layout) = (Orientation::Transposed, Layout::Rows);
+            let packed = packs.get(id, turn, layout, Precision::F32, w_hh.len(), |packed| {
+                if let Packed::Full(out) = packed {
+                    transpose(level, &w_hh, hidden, width, out);
+                }
+            });
             self.backward_with(step, packed.full());
         } else {
             let mut transposed = step.scratch(w_hh.len());
