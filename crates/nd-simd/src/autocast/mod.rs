@@ -24,6 +24,7 @@
 //! ones do not. Known weakness: the other norms and softmax widen their whole input.
 
 mod blocks;
+mod input;
 mod products;
 mod weights;
 
@@ -31,6 +32,7 @@ use nd_core::autograd::{Orientation, ParamId, Stored, StoredRef, Tape};
 use nd_core::{DType, Precision};
 
 pub(crate) use blocks::{Format, HalfMut, for_each_part, map_stored, narrow_all, read, wide};
+pub(crate) use input::InputSlot;
 pub(crate) use products::{
     Gradient, InputGradient, LayerGradients, Place, add_rounded_product, column_sums_of,
     linear_backward, linear_forward, rounded_product,

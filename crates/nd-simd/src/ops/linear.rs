@@ -13,7 +13,7 @@ use nd_core::{Buffer, Precision, threads};
 
 use super::bias_gradient::bias_gradient;
 use crate::activations::{Activation, Saved, activation_backward, activation_forward};
-use crate::autocast::{self, Gradient, HalfMut, InputGradient, LayerGradients, Place};
+use crate::autocast::{self, Gradient, InputSlot, LayerGradients, Place};
 use crate::dispatch::SimdLevel;
 use crate::lanes::SimdReal;
 use crate::matmul::{Epilogue, MatMut, MatRef, multiply_fused, multiply_fused_parallel};
@@ -294,24 +294,8 @@ impl<R: SimdReal> Linear<R> {
         };
         let sizes = [rows, inputs, outputs];
         let mut dw = step.grad(self.w);
-        let rounded = step.takes_half(self.x).is_some();
-        let mut there = if rounded {
-            None
-        } else {
-            step.half_grad(self.x)
-        };
-        let mut dx = match (rounded, &there) {
-            (false, None) => step.grad(self.x),
-            _ => None,
-        };
-        let there = there.as_deref_mut().and_then(HalfMut::of);
-        let to = match (gradient(&mut dx), there) {
-            (Some(dx), _) => InputGradient::Into(dx),
-            (None, Some(there)) => InputGradient::AddRounded(there),
-            (None, None) if rounded => InputGradient::Rounded,
-            (None, None) => InputGradient::None,
-        };
-        let layer = layer(gradient(&mut dw), to, gradient(&mut db));
+        let mut dx = InputSlot::of(step, self.x);
+        let layer = layer(gradient(&mut dw), dx.gradient(), gradient(&mut db));
         if let Some(dx) = autocast::linear_backward(place, precision, sizes, layer) {
             step.give(self.x, autocast::from_f32(dx));
         }

@@ -6,7 +6,7 @@ use nd_core::autograd::{Backward, Grad, NodeId, Op, Orientation, Stored, Var};
 use nd_core::{Buffer, Precision, bf16, f16};
 
 use super::recurrent::RecurrentWeights;
-use crate::autocast::{self, Format, Gradient, HalfMut, InputGradient};
+use crate::autocast::{self, Format, InputSlot};
 use crate::elementwise::{accumulate, add_forward};
 use crate::lanes::SimdReal;
 use crate::recurrent::{
@@ -155,17 +155,7 @@ impl HalfLstm {
             let Some(((gates, cells), y)) = parts else {
                 unreachable!("a run has one format");
             };
-            let rounded = step.takes_half(self.x).is_some();
-            let mut there = if rounded {
-                None
-            } else {
-                step.half_grad(self.x)
-            };
-            let mut dx = match (rounded, &there) {
-                (false, None) => step.grad(self.x),
-                _ => None,
-            };
-            let there = there.as_deref_mut().and_then(HalfMut::of);
+            let mut dx = InputSlot::of(step, self.x);
             let mut dw_ih = step.grad(self.w_ih);
             let mut dw_hh = step.grad(self.w_hh);
             let given = lstm_backward_half(
@@ -184,14 +174,7 @@ impl HalfLstm {
                 y,
                 autocast::stored_f32(step.stored_dy()),
                 HalfGradients {
-                    x: match (target(&mut dx), there) {
-                        (Some(GradTarget { values, accumulate }), _) => {
-                            InputGradient::Into(Gradient { values, accumulate })
-                        }
-                        (None, Some(there)) => InputGradient::AddRounded(there),
-                        (None, None) if rounded => InputGradient::Rounded,
-                        (None, None) => InputGradient::None,
-                    },
+                    x: dx.gradient(),
                     w_ih: target(&mut dw_ih),
                     w_hh: target(&mut dw_hh),
                     bias: db.as_mut().map(|db| GradTarget {
