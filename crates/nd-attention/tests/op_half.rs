@@ -1,10 +1,14 @@
 //! Long attention on a tape in bf16, beside the same in f32 from the same rounded inputs.
 
+mod common;
+
 use nd_attention::{AttentionExt, AttentionOptions};
-use nd_core::autograd::{Backward, NodeId, Op, StepContext, StoredRef, Tape, Var};
+use nd_core::autograd::{StepContext, StoredRef, Tape};
 use nd_core::rng::Key;
 use nd_core::{Precision, Threads, bf16};
 use nd_testing::cases::normals;
+
+use common::rounded::rounded;
 
 /// The largest difference from f32, in units of the largest number of a tensor: a few roundings to bf16, 2^-9 each.
 const NEAR: f32 = 0.02;
@@ -14,30 +18,6 @@ const TOKENS: usize = 530;
 const HEADS: usize = 3;
 const WIDTH: usize = HEADS * 8;
 const LEN: usize = BATCH * TOKENS * WIDTH;
-
-/// What an autocast op does to its output.
-struct Round(NodeId);
-
-impl Op<f32> for Round {
-    fn name(&self) -> &'static str {
-        "round"
-    }
-    fn backward(&self, step: &Backward<'_, f32>) {
-        if let Some(mut dx) = step.grad(self.0) {
-            let how = dx.accumulate;
-            for (dx, &dy) in dx.iter_mut().zip(step.dy()) {
-                how.store(dx, dy);
-            }
-        }
-    }
-}
-
-/// The value in the format of the tape.
-fn rounded(x: Var<'_, f32>) -> Var<'_, f32> {
-    let tape = x.tape();
-    let values = tape.pool().take_copy(&x.value());
-    tape.record_autocast(x.shape(), values, &[x], || Round(x.id()))
-}
 
 /// Output and gradients of q, k and v, or of the one value that all three are; whether the output was kept in bf16.
 fn run(

@@ -1,35 +1,16 @@
 //! Attention over few keys on a tape in sixteen bits, beside the same in f32 from the same rounded inputs: two layers, of which the second
 //! adds the scores of the first to its own.
 
-use nd_attention::{AttentionExt, AttentionOptions, ScoreLayout};
-use nd_core::autograd::{Backward, NodeId, Op, StepContext, Tape, Var};
+mod common;
+
+use nd_attention::{AttentionExt, AttentionOptions, AttentionShape, ScoreLayout};
+use nd_core::autograd::{StepContext, Tape};
 use nd_core::rng::Key;
 use nd_core::{Precision, SimdLevel, Threads, bf16, f16};
+use nd_simd::ops::prelude::*;
 use nd_testing::cases::normals;
 
-/// What an autocast op does to its output.
-struct Round(NodeId);
-
-impl Op<f32> for Round {
-    fn name(&self) -> &'static str {
-        "round"
-    }
-    fn backward(&self, step: &Backward<'_, f32>) {
-        if let Some(mut dx) = step.grad(self.0) {
-            let how = dx.accumulate;
-            for (dx, &dy) in dx.iter_mut().zip(step.dy()) {
-                how.store(dx, dy);
-            }
-        }
-    }
-}
-
-/// The value in the format of the tape.
-fn rounded(x: Var<'_, f32>) -> Var<'_, f32> {
-    let tape = x.tape();
-    let values = tape.pool().take_copy(&x.value());
-    tape.record_autocast(x.shape(), values, &[x], || Round(x.id()))
-}
+use common::rounded::rounded;
 
 fn round(precision: Precision, x: f32) -> f32 {
     match precision {
@@ -205,7 +186,7 @@ fn bits_do_not_depend_on_threads() {
 #[test]
 fn the_cases_are_of_few_keys() {
     for case in CASES {
-        let shape = nd_attention::AttentionShape {
+        let shape = AttentionShape {
             batch: case.batch,
             heads: case.heads,
             queries: case.tokens,
@@ -214,5 +195,115 @@ fn the_cases_are_of_few_keys() {
             value_dim: case.head_dim,
         };
         assert_eq!(shape.score_layout(), ScoreLayout::Interleaved);
+    }
+}
+
+/// Queries and keys of different numbers, values of another width than keys.
+const CROSS: AttentionShape = AttentionShape {
+    batch: 21,
+    heads: 3,
+    queries: 6,
+    keys: 9,
+    head_dim: 4,
+    value_dim: 5,
+};
+
+/// What else becomes of the queries.
+#[derive(Clone, Copy, PartialEq)]
+enum Queries {
+    /// Nothing.
+    Alone,
+    /// An op that gives gradients in f32 reads them first in the backward pass.
+    Shared,
+}
+
+/// Output and gradients of q, k and v; the one that is `constant` has none. `dy` is scaled.
+fn cross(
+    precision: Precision,
+    half: Precision,
+    value_dim: usize,
+    constant: Option<usize>,
+    queries: Queries,
+    scale: f32,
+) -> (Vec<f32>, [Option<Vec<f32>>; 3]) {
+    let shape = AttentionShape { value_dim, ..CROSS };
+    assert_eq!(shape.score_layout(), ScoreLayout::Interleaved);
+    let mut context = StepContext::new(None);
+    context.options.precision = precision;
+    let mut tape = Tape::<f32>::default();
+    tape.begin(context);
+    let (root, ids, y) = {
+        let sizes = [
+            (shape.queries, shape.head_dim),
+            (shape.keys, shape.head_dim),
+            (shape.keys, shape.value_dim),
+        ];
+        let inputs = [0, 1, 2].map(|i| {
+            let dims = [shape.batch, sizes[i].0, shape.heads * sizes[i].1];
+            let mut values = tape
+                .pool()
+                .take_copy(&normals::<f32>(i as u64 + 1, dims.iter().product()));
+            for x in values.iter_mut() {
+                *x = round(half, *x);
+            }
+            if constant == Some(i) {
+                tape.constant(dims, values)
+            } else {
+                tape.variable(dims, values)
+            }
+        });
+        let [q, k, v] = inputs.map(rounded);
+        let (y, _) = q.attention(k, v, &AttentionOptions::new(shape.heads), None);
+        let y = match queries {
+            Queries::Alone => y,
+            Queries::Shared => y.add_dropout(q.softmax(), 0.0),
+        };
+        (y.id(), inputs.map(|x| x.id()), y.value().to_vec())
+    };
+    let mut dy = tape.pool().take_copy(&normals::<f32>(9, y.len()));
+    dy.iter_mut().for_each(|x| *x *= scale);
+    tape.backward(root, dy, None);
+    let gradients = ids.map(|id| tape.gradient(id).map(|x| x.to_vec()));
+    (y, gradients)
+}
+
+#[test]
+fn any_lengths_and_widths_and_inputs_without_gradients() {
+    for (half, near) in [(Precision::Bf16, 0.02), (Precision::F16, 0.0025)] {
+        let cases = [None, Some(0), Some(1), Some(2)]
+            .map(|constant| (5, constant, Queries::Alone))
+            .into_iter()
+            .chain([(4, None, Queries::Shared), (4, Some(1), Queries::Shared)]);
+        for (value_dim, constant, queries) in cases {
+            let run = |precision| cross(precision, half, value_dim, constant, queries, 1.0);
+            let ((y, gradients), (exact_y, exact)) = (run(half), run(Precision::F32));
+            assert!(distance(&y, &exact_y) <= near);
+            for (i, (found, exact)) in gradients.iter().zip(&exact).enumerate() {
+                assert_eq!(found.is_none(), constant == Some(i));
+                assert_eq!(found.is_none(), exact.is_none());
+                if let (Some(found), Some(exact)) = (found, exact) {
+                    let off = distance(found, exact);
+                    assert!(off <= near, "{half}, input {i}, {constant:?}: {off:e}");
+                }
+            }
+        }
+    }
+}
+
+/// What the check of the loss scale looks for: a gradient that f16 cannot hold becomes infinite, not a large number.
+#[test]
+fn gradients_beyond_f16_are_not_finite() {
+    let run = |precision| cross(precision, Precision::F16, 5, None, Queries::Alone, 3e4);
+    let ((_, found), (_, exact)) = (run(Precision::F16), run(Precision::F32));
+    let [_, _, Some(found)] = found else {
+        panic!("v takes a gradient")
+    };
+    let [_, _, Some(exact)] = exact else {
+        panic!("v takes a gradient")
+    };
+    let beyond = |x: &f32| x.abs() > 70_000.0;
+    assert!(exact.iter().any(beyond), "the case overflows");
+    for (found, exact) in found.iter().zip(&exact) {
+        assert!(!beyond(exact) || !found.is_finite(), "{found} for {exact}");
     }
 }

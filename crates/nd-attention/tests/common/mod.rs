@@ -1,6 +1,8 @@
 //! One attention, run by the kernels and by the specification.
 #![allow(dead_code, reason = "each test binary uses some of it")]
 
+pub(crate) mod rounded;
+
 use nd_attention::reference::{Attention, Gradients, Values};
 use nd_attention::{
     AttentionShape, Dropout, ForwardOutputs, GradMut, StandardAttention, Tokens, ValueGradients,
