@@ -263,23 +263,10 @@ fn gradient_of_rows<H: Format>(
         first += x.len();
         let x = &*wide;
         let out = &mut out[..x.len()];
-        let (dx, acc) = match here {
+        let (dx, acc, rounded) = match here {
             HalfInputGradient::Unwanted => return,
-            HalfInputGradient::Wide(dx, how) => (dx, how),
-            HalfInputGradient::Rounded(dx) => {
-                let gradient = InputGradient {
-                    saved,
-                    means,
-                    share,
-                    x,
-                    dy,
-                    dx: &mut *out,
-                    acc: Accumulate::Write,
-                };
-                dispatch(level, gradient);
-                H::narrow_all(level, out, dx);
-                continue;
-            }
+            HalfInputGradient::Wide(dx, how) => (dx, how, None),
+            HalfInputGradient::Rounded(to) => (&mut *out, Accumulate::Write, Some(to)),
         };
         let gradient = InputGradient {
             saved,
@@ -291,5 +278,8 @@ fn gradient_of_rows<H: Format>(
             acc,
         };
         dispatch(level, gradient);
+        if let Some(to) = rounded {
+            H::narrow_all(level, out, to);
+        }
     }
 }
