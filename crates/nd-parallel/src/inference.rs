@@ -3,9 +3,11 @@
 //! In its simple form: `samples.iter().map(predict)`. Samples go to the model in chunks, chunks to whichever thread is free, and
 //! results to their places, so neither threads nor chunks change anything but the time.
 
+use std::sync::{Mutex, PoisonError};
+
 use crate::config::ParallelConfig;
 use crate::error::{BoxError, ParallelError, TaskFailure};
-use crate::lanes::attempt;
+use crate::lanes::{attempt, lock};
 use crate::outcome::Outcome;
 use crate::parallel::Parallel;
 use crate::traits::{Predict, Preprocess};
@@ -55,23 +57,35 @@ impl Parallel<'_> {
             let first = chunk * chunk_size;
             first..samples.len().min(first + chunk_size)
         };
-        let found = run.tasks(&lanes, chunks, |task| {
+        // Each task puts its results where they belong: nothing is left to one thread at the end. No two tasks share a lock.
+        let mut results: Vec<Option<Y>> = Vec::new();
+        results.resize_with(samples.len(), || None);
+        let slots: Vec<_> = results.chunks_mut(chunk_size).map(Mutex::new).collect();
+        let failures = Mutex::new(Vec::new());
+        let begun = run.tasks(&lanes, chunks, |task| {
             let bounds = bounds(task.index());
-            let results = work(bounds.start, &samples[bounds]);
-            let failed = results.iter().filter(|result| result.is_err()).count();
-            run.report(results.len(), failed);
-            results
+            let found = work(bounds.start, &samples[bounds]);
+            let mut slots = lock(&slots[task.index()]);
+            assert_eq!(found.len(), slots.len(), "results of a chunk");
+            let (done, mut failed) = (found.len(), 0);
+            for (slot, result) in slots.iter_mut().zip(found) {
+                match result {
+                    Ok(value) => *slot = Some(value),
+                    Err(failure) => {
+                        failed += 1;
+                        lock(&failures).push(failure);
+                    }
+                }
+            }
+            drop(slots);
+            run.report(done, failed);
         });
-        let results = found.into_iter().enumerate().flat_map(|(chunk, results)| {
-            let missing = if results.is_none() {
-                bounds(chunk).len()
-            } else {
-                0
-            };
-            let there = results.into_iter().flatten().map(Some);
-            there.chain(std::iter::repeat_with(|| None).take(missing))
-        });
-        Ok(Outcome::new("samples", results))
+        drop(slots);
+        let failures = failures
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        let all_begun = begun.iter().all(Option::is_some);
+        Ok(Outcome::of("samples", results, failures, all_begun))
     }
 
     /// Predicts samples in chunks of the configuration's size.

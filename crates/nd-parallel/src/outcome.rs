@@ -25,24 +25,34 @@ impl<T> Outcome<T> {
         found: impl Iterator<Item = Option<Result<T, TaskFailure>>>,
     ) -> Self {
         let mut failures = Vec::new();
-        let mut cancelled = false;
+        let mut all_begun = true;
         let results = found
             .map(|result| match result {
                 Some(Ok(value)) => Some(value),
-                Some(Err(failure)) if failure.is_cancellation() => {
-                    cancelled = true;
-                    None
-                }
                 Some(Err(failure)) => {
                     failures.push(failure);
                     None
                 }
                 None => {
-                    cancelled = true;
+                    all_begun = false;
                     None
                 }
             })
             .collect();
+        Self::of(what, results, failures, all_begun)
+    }
+
+    /// What is there, and what failed, in any order. Failures that are the cancellation's are none.
+    pub(crate) fn of(
+        what: &'static str,
+        results: Vec<Option<T>>,
+        mut failures: Vec<TaskFailure>,
+        all_begun: bool,
+    ) -> Self {
+        let failed = failures.len();
+        failures.retain(|failure| !failure.is_cancellation());
+        let cancelled = !all_begun || failures.len() < failed;
+        failures.sort_by_key(|failure| failure.index);
         Self {
             results,
             failures,
