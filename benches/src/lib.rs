@@ -1,33 +1,27 @@
-//! The main job of the workspace: train the models, measure them, write a report that can be checked.
+//! What measures the claims of the workspace: kernels, attention, threads, precision, and all of them together.
 //!
-//! In its simple form: for each data set and model, start a process that trains and measures, collect what it found,
-//! and write a table, a JSON file and a chart. A process of its own per model makes the peak memory that model's, and a
-//! crash one failed row. [`report`] is the schema of the file, [`svg`] the chart.
+//! In its simple form: do the same work in several ways that take turns, and write down the ratios. The main job's machinery
+//! (data sets, trainer, statistics, report, charts) is that of `nd_job`, under the same names here.
 
 #![forbid(unsafe_code)]
 
 pub mod attention;
-pub mod comparison;
 pub mod defaults;
+#[cfg(test)]
+mod documents;
 pub mod exercise;
 pub mod kernels;
 pub mod limits;
-pub mod machine;
-pub mod measure;
-pub mod page;
 pub mod parallel;
 pub mod phases;
 pub mod plain;
-pub mod progress;
-pub mod report;
-pub mod request;
-pub mod run;
 pub mod scales;
 pub mod sides;
 pub mod simulated;
-pub mod statistics;
-pub mod svg;
-pub mod trainer;
 pub mod turns;
 pub mod validate;
-pub mod workloads;
+
+pub use nd_job::{
+    comparison, machine, measure, page, progress, report, request, run, statistics, svg, trainer,
+    workloads,
+};

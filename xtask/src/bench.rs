@@ -7,8 +7,10 @@ use crate::compare;
 use crate::flags::BenchRequest;
 use crate::run::{cargo, run, target_folder};
 
-/// The measuring program of the package `nd-bench`.
+/// The measuring program.
 const PROGRAM: &str = "main-job";
+/// Its package, which is small: it is built before a user sees the first figure.
+const PACKAGE: &str = "nd-job";
 /// What its saved results are called.
 const MAIN: &str = "main";
 
@@ -32,7 +34,7 @@ fn build_and_run(request: &BenchRequest) -> Result<ExitCode, String> {
         "--release",
         "--quiet",
         "--package",
-        "nd-bench",
+        PACKAGE,
         "--bin",
         PROGRAM,
     ]))?;

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use nd_bench::machine::{Machine, load_average, peak_memory_mib};
 use nd_bench::phases;
-use nd_bench::statistics::Measure;
+use nd_bench::statistics::{Measure, Summary};
 use nd_core::{Precision, RunOptions, SimdLevel};
 use nd_data::Panel;
 use nd_data::csv::{CsvOptions, read_csv};
@@ -272,30 +272,6 @@ fn precision(arguments: &Arguments, panel: &Panel<f32>) -> Result<(), String> {
     Ok(())
 }
 
-/// The errors of a model over its seeds.
-#[derive(Debug, PartialEq)]
-struct Summary {
-    mean: f64,
-    min: f64,
-    max: f64,
-    /// The sample standard deviation; `None` for a single seed.
-    deviation: Option<f64>,
-}
-
-impl Summary {
-    fn of(errors: &[f64]) -> Option<Self> {
-        let n = errors.len() as f64;
-        let mean = errors.iter().sum::<f64>() / n;
-        let squares: f64 = errors.iter().map(|error| (error - mean).powi(2)).sum();
-        Some(Self {
-            mean,
-            min: errors.iter().copied().reduce(f64::min)?,
-            max: errors.iter().copied().reduce(f64::max)?,
-            deviation: (errors.len() > 1).then(|| (squares / (n - 1.0)).sqrt()),
-        })
-    }
-}
-
 /// The number of training steps: what was asked for, or what the peer's error was recorded after.
 fn steps_of(arguments: &Arguments, model: &str) -> Result<u64, String> {
     let known = STEPS
@@ -366,20 +342,4 @@ fn population_std(values: &[f32]) -> f64 {
         .sum::<f64>()
         / n)
         .sqrt()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_mean_over_seeds_has_its_spread() {
-        let summary = Summary::of(&[1.0, 2.0, 3.0, 6.0]).expect("four seeds");
-        assert_eq!((summary.mean, summary.min, summary.max), (3.0, 1.0, 6.0));
-        let deviation = summary.deviation.expect("more than one");
-        assert!((deviation - (14.0f64 / 3.0).sqrt()).abs() < 1e-12);
-        let one = Summary::of(&[0.5]).expect("a seed");
-        assert_eq!((one.mean, one.deviation), (0.5, None));
-        assert_eq!(Summary::of(&[]), None);
-    }
 }

@@ -23,13 +23,13 @@ fn the_readme_lists_every_model_and_no_other() {
 
 #[test]
 fn the_schema_of_the_report_is_described() {
-    let version = nd_bench::report::SCHEMA_VERSION;
+    let version = crate::report::SCHEMA_VERSION;
     assert!(PERFORMANCE.contains(&format!("| `schema_version` | {version};")));
 }
 
 #[test]
 fn the_tables_of_many_machines_are_those_of_the_model() {
-    let tables = nd_bench::simulated::tables();
+    let tables = crate::simulated::tables();
     assert!(
         SCALING.contains(&tables),
         "docs/scaling.md differs from what `parallel simulate` prints:\n{tables}"

@@ -81,6 +81,35 @@ impl Interval {
     }
 }
 
+/// The mean of repetitions whose differences are what is of interest, such as errors of the same model from several seeds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Summary {
+    /// The arithmetic mean.
+    pub mean: f64,
+    /// The smallest value.
+    pub min: f64,
+    /// The largest value.
+    pub max: f64,
+    /// The sample standard deviation; `None` for a single value.
+    pub deviation: Option<f64>,
+}
+
+impl Summary {
+    /// Summarises values; `None` when there are none.
+    #[must_use]
+    pub fn of(values: &[f64]) -> Option<Self> {
+        let n = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / n;
+        let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+        Some(Self {
+            mean,
+            min: values.iter().copied().reduce(f64::min)?,
+            max: values.iter().copied().reduce(f64::max)?,
+            deviation: (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt()),
+        })
+    }
+}
+
 /// The largest `c` such that a binomial count of `n` halves is at most `c` with a probability of 2.5 % or less; zero where none is.
 fn outside_the_interval(n: usize) -> usize {
     if n > 500 {
@@ -136,6 +165,17 @@ mod tests {
         // P(Bin(100, 1/2) <= 39) = 0.0176 and P(<= 40) = 0.0284.
         assert_eq!((interval.low, interval.high), (40.0, 61.0));
         assert!(outside_the_interval(501).abs_diff(outside_the_interval(500)) <= 1);
+    }
+
+    #[test]
+    fn a_mean_over_seeds_has_its_spread() {
+        let summary = Summary::of(&[1.0, 2.0, 3.0, 6.0]).unwrap();
+        assert_eq!((summary.mean, summary.min, summary.max), (3.0, 1.0, 6.0));
+        let deviation = summary.deviation.unwrap();
+        assert!((deviation - (14.0f64 / 3.0).sqrt()).abs() < 1e-12);
+        let one = Summary::of(&[0.5]).unwrap();
+        assert_eq!((one.mean, one.deviation), (0.5, None));
+        assert_eq!(Summary::of(&[]), None);
     }
 
     #[test]

@@ -162,7 +162,8 @@ fn models(request: &Request) -> Result<Vec<String>, String> {
 }
 
 /// What a data set is, before any model was trained on it.
-pub(crate) fn workload_of(set: &DataSet) -> Workload {
+#[must_use]
+pub fn workload_of(set: &DataSet) -> Workload {
     Workload {
         name: set.name.clone(),
         source: set.source.clone(),
@@ -215,7 +216,8 @@ fn child_output(job: &Job) -> Result<Vec<u8>, String> {
 }
 
 /// The time in UTC, to the second.
-pub(crate) fn now() -> String {
+#[must_use]
+pub fn now() -> String {
     let now = jiff::Timestamp::now();
     jiff::Timestamp::from_second(now.as_second())
         .unwrap_or(now)
@@ -223,7 +225,7 @@ pub(crate) fn now() -> String {
 }
 
 /// Prints a line. Whoever reads it may have gone (`| head`): the report is written all the same.
-pub(crate) fn say(line: &str) {
+pub fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 

@@ -406,7 +406,7 @@ fn the_options_of_the_file_are_followed() {
 
 #[test]
 fn advice_names_options_that_exist() {
-    let flags = include_str!("../../../xtask/src/flags/bench.rs");
+    let flags = include_str!("../../../../xtask/src/flags/bench.rs");
     let broken = [
         ("unique_id;ds;y\na;1;2\n", "--delimiter semicolon"),
         ("unique_id,ds,y\na,1,2\na,1,3\n", "--duplicates first"),

@@ -7,7 +7,7 @@
 
 use std::process::ExitCode;
 
-use nd_bench::{measure, run};
+use nd_job::{measure, run};
 
 /// The exit code of a run that failed.
 const FAILED: u8 = 1;
