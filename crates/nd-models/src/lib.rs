@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;
+mod defaults;
 pub mod error;
 pub mod forecast;
 pub mod forecaster;
@@ -14,6 +15,7 @@ pub mod parallel;
 pub mod train;
 pub mod zoo;
 
+pub use defaults::default_options;
 pub use error::ModelError;
 pub use forecast::{Forecast, SeriesForecast};
 pub use forecaster::{FitHooks, Fitted, Forecaster, ForecasterConfig};

@@ -6,7 +6,6 @@
 
 use std::error::Error;
 
-use neuro_divergent::optimizations::default_options;
 use neuro_divergent::prelude::*;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -15,7 +14,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         None => air_passengers()?,
     };
     // Sees 24 steps, forecasts 12; instruction set, attention and threads as the cargo features say.
-    let mut forecaster = Forecaster::new("NHITS", 24, 12)?.with_options(default_options());
+    let mut forecaster = Forecaster::new("NHITS", 24, 12)?;
     forecaster.config_mut().train.max_steps = 200;
     let forecast = forecaster.fit(&panel)?.predict(&panel)?;
     forecast.write_csv(std::io::stdout())?;

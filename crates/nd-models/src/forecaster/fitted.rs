@@ -11,6 +11,7 @@ use nd_data::{Panel, PanelWindows, WindowConfig, WindowSet};
 use super::config::{ForecasterConfig, GivenLoss, Parts};
 use super::{config_text, parse_config};
 use crate::checkpoint;
+use crate::defaults::default_options;
 use crate::error::ModelError;
 use crate::forecast::{Forecast, SeriesForecast};
 use crate::loss::LossKind;
@@ -61,6 +62,12 @@ impl Fitted {
     #[must_use]
     pub fn network(&self) -> &dyn Network<f32> {
         &*self.parts.network
+    }
+
+    /// The choices of a run: those that it was fitted with, or [`default_options`] where it was loaded from a file.
+    #[must_use]
+    pub fn options(&self) -> RunOptions {
+        self.options
     }
 
     /// The same model with other choices of a run.
@@ -330,7 +337,7 @@ impl Fitted {
         let loss = config.loss(given.as_ref()).map_err(bad)?;
         Ok(Self {
             config,
-            options: RunOptions::default(),
+            options: default_options(),
             parts: Parts { network, loss },
             params: Arc::new(params),
             history: None,

@@ -21,6 +21,7 @@ use nd_core::{Loss, RunOptions, TrainState, WindowSource};
 use nd_data::{Panel, PanelWindows, WindowSet};
 
 use crate::checkpoint;
+use crate::defaults::default_options;
 use crate::error::ModelError;
 use crate::loss::{LossConfig, LossKind};
 use crate::train::{Checkpoints, Control, Inference, Progress, TrainConfig, Trainer};
@@ -65,7 +66,8 @@ impl std::fmt::Debug for FitHooks<'_> {
 }
 
 impl Forecaster {
-    /// A model of the zoo by its name, with the defaults of the zoo table and the mean absolute error as its loss.
+    /// A model of the zoo by its name, with the defaults of the zoo table, the mean absolute error as its loss, and
+    /// [`default_options`].
     ///
     /// # Errors
     /// No model has that name, or a size is zero or beyond the [limits](crate::limits).
@@ -97,7 +99,7 @@ impl Forecaster {
         Ok(Self {
             config,
             given: None,
-            options: RunOptions::default(),
+            options: default_options(),
         })
     }
 
@@ -123,6 +125,12 @@ impl Forecaster {
         self.config.loss = LossConfig::from(LossKind::Custom { loss: loss.name() });
         self.given = Some(GivenLoss::new(loss)?);
         Ok(self)
+    }
+
+    /// The choices of a run: those of [`default_options`] until others are given.
+    #[must_use]
+    pub fn options(&self) -> RunOptions {
+        self.options
     }
 
     /// The same model with the choices of a run: SIMD level, threads, precision, attention.
