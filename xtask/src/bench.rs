@@ -43,8 +43,7 @@ fn build_and_run(request: &BenchRequest) -> Result<ExitCode, String> {
     let asked = request;
     let mut request = request.clone();
     request.out.get_or_insert_with(|| target.join("bench"));
-    let json = serde_json::to_string(&request)
-        .map_err(|error| format!("the request cannot be written as JSON: {error}"))?;
+    let json = request.to_json().to_string();
     let program = target
         .join("release")
         .join(format!("{PROGRAM}{}", std::env::consts::EXE_SUFFIX));

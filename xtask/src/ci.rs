@@ -1,12 +1,13 @@
 //! The checks of a change, in the order of their cost; the tests last, so that their summary ends the output.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use crate::flags::CiRequest;
 use crate::instructions::instructions;
 use crate::neon;
-use crate::run::{cargo, run};
+use crate::run::{cargo, output, run, rustc};
 use crate::standalone::standalone;
 use crate::tidy;
 
@@ -25,23 +26,33 @@ pub(crate) fn fmt(check: bool) -> Result<(), String> {
     })
 }
 
+/// What clippy is told beside the lints of the manifests.
+const LINTS: [&str; 2] = ["-D", "warnings"];
+
 /// Clippy on everything that compiles, warnings denied.
 pub(crate) fn lint() -> Result<(), String> {
-    run(&mut cargo(&[
-        "clippy",
-        "--locked",
-        "--workspace",
-        "--all-targets",
-        "--",
-        "-D",
-        "warnings",
-    ]))
+    let mut command = cargo(&["clippy", "--locked", "--workspace", "--all-targets", "--"]);
+    run(command.args(LINTS))
 }
 
 /// The documentation of every crate, warnings denied.
+///
+/// Rustdoc reads what the compiler knows of the crates below each crate. Clippy is that compiler and has left it behind, under its
+/// own name: with the same variables that `cargo clippy` sets, cargo finds it there and compiles nothing again. Where clippy has
+/// not run, or a later version of it sets others, cargo asks it for the same anew.
 pub(crate) fn doc() -> Result<(), String> {
     let mut command = cargo(&["doc", "--locked", "--workspace", "--no-deps"]);
     command.env("RUSTDOCFLAGS", "-D warnings");
+    let sysroot = output(rustc().args(["--print", "sysroot"])).unwrap_or_default();
+    let clippy = Path::new(sysroot.trim()).join("bin").join("clippy-driver");
+    if clippy.is_file() {
+        command.env("RUSTC_WORKSPACE_WRAPPER", clippy).env(
+            "CLIPPY_ARGS",
+            LINTS
+                .map(|word| format!("{word}__CLIPPY_HACKERY__"))
+                .concat(),
+        );
+    }
     run(&mut command)
 }
 

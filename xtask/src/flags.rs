@@ -486,7 +486,7 @@ mod tests {
         let Ok(Command::Bench(request)) = parse_words(line) else {
             panic!("{line} is understood")
         };
-        let json = serde_json::to_value(&request).unwrap();
+        let json = request.to_json();
         let given = json.as_object().unwrap().values();
         assert!(
             given

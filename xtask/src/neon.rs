@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
-use crate::run::{cargo, output, root, run, target_folder};
+use crate::run::{cargo, output, run, rustc, target_folder};
 
 const TARGET: &str = "aarch64-unknown-linux-gnu";
 const LINKER: &str = "aarch64-linux-gnu-gcc";
@@ -32,14 +32,16 @@ const SUITES: &[&[&str]] = &[&[
     "--lib",
     "--tests",
 ]];
-/// What the short form runs: the vector vocabulary and every kernel's unit tests, products and elementary functions,
-/// attention's kernels.
+/// What the short form runs, at the level of NEON alone: the vector vocabulary and every kernel's unit tests, products and
+/// elementary functions, attention's kernels. Scalar code, which has nothing of the architecture, is left to the long form.
 const SHORT: &[&[&str]] = &[
     &[
         "-p", "nd-simd", "--lib", "--test", "matmul", "--test", "accuracy",
     ],
     &["-p", "nd-attention", "--test", "kernels"],
 ];
+/// The variable that names the only levels a test goes over.
+const ONLY_LEVELS: &str = "ND_TEST_LEVELS";
 /// What a test says when the dispatcher chose NEON.
 const CHOSEN: &str = "the dispatcher chose neon";
 
@@ -84,7 +86,7 @@ fn toolchain() -> Result<Toolchain, String> {
         .into_iter()
         .filter(|tool| !starts(Path::new(tool)))
         .collect();
-    let has_target = output(cargo_rustc().args(["--print", "sysroot"])).is_ok_and(|sysroot| {
+    let has_target = output(rustc().args(["--print", "sysroot"])).is_ok_and(|sysroot| {
         Path::new(sysroot.trim())
             .join("lib/rustlib")
             .join(TARGET)
@@ -102,13 +104,6 @@ fn toolchain() -> Result<Toolchain, String> {
         Some(toolchain) if missing.is_empty() => Ok(toolchain),
         found => Err(how_to_install(&missing, found.is_some())),
     }
-}
-
-/// The compiler that cargo would use here.
-fn cargo_rustc() -> Command {
-    let mut command = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
-    command.current_dir(root());
-    command
 }
 
 fn starts(program: &Path) -> bool {
@@ -161,7 +156,11 @@ fn test(toolchain: &Toolchain, short: bool) -> Result<(), String> {
     }
     let mut failed = Vec::new();
     for suite in if short { SHORT } else { SUITES } {
-        if let Err(message) = run(&mut cross(toolchain, suite)) {
+        let mut command = cross(toolchain, suite);
+        if short {
+            command.env(ONLY_LEVELS, "neon");
+        }
+        if let Err(message) = run(&mut command) {
             failed.push(message);
         }
     }
@@ -188,6 +187,7 @@ fn cross(toolchain: &Toolchain, suite: &[&str]) -> Command {
     command
         .args(suite)
         .env("ND_REQUIRE_ISA", "neon")
+        .env_remove(ONLY_LEVELS)
         .env_remove("ND_SIMD");
     if *toolchain == Toolchain::Native {
         return command;

@@ -4,6 +4,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::Value;
+
 /// The root of the workspace: the folder above this crate's.
 pub(crate) fn root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -15,6 +17,13 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.current_dir(root()).args(arguments);
+    command
+}
+
+/// The compiler that cargo would use here.
+pub(crate) fn rustc() -> Command {
+    let mut command = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+    command.current_dir(root());
     command
 }
 
@@ -58,6 +67,30 @@ pub(crate) fn output(command: &mut Command) -> Result<String, String> {
             describe(command)
         )
     })
+}
+
+/// What cargo says about every package of the workspace, one value each.
+pub(crate) fn packages() -> Result<Vec<Value>, String> {
+    let text = output(&mut cargo(&[
+        "metadata",
+        "--locked",
+        "--no-deps",
+        "--format-version",
+        "1",
+    ]))?;
+    let metadata: Value = serde_json::from_str(&text)
+        .map_err(|error| format!("cargo metadata cannot be understood: {error}"))?;
+    Ok(list(&metadata, "packages").to_vec())
+}
+
+/// A text in a JSON object; empty where there is none.
+pub(crate) fn text<'v>(value: &'v Value, key: &str) -> &'v str {
+    value[key].as_str().unwrap_or_default()
+}
+
+/// A list in a JSON object; empty where there is none.
+pub(crate) fn list<'v>(value: &'v Value, key: &str) -> &'v [Value] {
+    value[key].as_array().map_or(&[], Vec::as_slice)
 }
 
 /// Prints a line. Whoever reads it may have gone (`| head`); what is written to files is written all the same.

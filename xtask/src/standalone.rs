@@ -11,17 +11,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use serde::Deserialize;
+use serde_json::Value;
 
-use crate::run::{cargo, output, root, run, target_folder};
-
-#[derive(Deserialize)]
-struct Metadata {
-    packages: Vec<Package>,
-}
+use crate::run::{cargo, list, output, packages, root, run, target_folder, text};
 
 /// What cargo says about a crate of ours.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default)]
 struct Package {
     name: String,
     version: String,
@@ -31,16 +26,33 @@ struct Package {
     repository: Option<String>,
     keywords: Vec<String>,
     categories: Vec<String>,
-    /// `None` for any registry, an empty list for none.
-    publish: Option<Vec<String>>,
+    /// Whether it may go to a registry.
+    is_published: bool,
 }
 
 /// The most keywords that crates.io takes.
 const MOST_KEYWORDS: usize = 5;
 
 impl Package {
-    fn is_published(&self) -> bool {
-        self.publish.as_ref().is_none_or(|to| !to.is_empty())
+    /// Understands what `cargo metadata` says of a package.
+    fn of(value: &Value) -> Self {
+        let words = |key| {
+            let words = list(value, key).iter().filter_map(Value::as_str);
+            words.map(str::to_owned).collect()
+        };
+        let optional = |key: &str| value[key].as_str().map(str::to_owned);
+        Self {
+            name: text(value, "name").to_owned(),
+            version: text(value, "version").to_owned(),
+            description: optional("description"),
+            license: optional("license"),
+            readme: optional("readme").map(PathBuf::from),
+            repository: optional("repository"),
+            keywords: words("keywords"),
+            categories: words("categories"),
+            // Nothing for any registry, an empty list for none.
+            is_published: value["publish"].as_array().is_none_or(|to| !to.is_empty()),
+        }
     }
 
     fn folder(&self) -> String {
@@ -74,19 +86,10 @@ impl Package {
 
 /// Packages, unpacks, and runs the examples.
 pub(crate) fn standalone() -> Result<(), String> {
-    let metadata = output(&mut cargo(&[
-        "metadata",
-        "--locked",
-        "--no-deps",
-        "--format-version",
-        "1",
-    ]))?;
-    let metadata: Metadata = serde_json::from_str(&metadata)
-        .map_err(|error| format!("cargo metadata cannot be understood: {error}"))?;
-    let (published, ours): (Vec<Package>, Vec<Package>) = metadata
-        .packages
-        .into_iter()
-        .partition(Package::is_published);
+    let (published, ours): (Vec<Package>, Vec<Package>) = packages()?
+        .iter()
+        .map(Package::of)
+        .partition(|package| package.is_published);
     let missing: Vec<String> = published.iter().flat_map(Package::missing).collect();
     if !missing.is_empty() {
         return Err(missing.join("; "));
@@ -234,10 +237,14 @@ mod tests {
 
     #[test]
     fn only_what_is_published_counts() {
-        let mut package = sample("a");
-        assert!(package.is_published());
-        package.publish = Some(Vec::new());
-        assert!(!package.is_published());
+        let published = |list: Value| {
+            let value = serde_json::json!({ "name": "a", "keywords": ["k"], "publish": list });
+            let package = Package::of(&value);
+            assert_eq!((package.name.as_str(), package.keywords.len()), ("a", 1));
+            package.is_published
+        };
+        assert!(published(Value::Null) && published(serde_json::json!(["somewhere"])));
+        assert!(!published(serde_json::json!([])));
     }
 
     #[test]

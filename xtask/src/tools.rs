@@ -1,5 +1,6 @@
 //! The programs that our commands call: what each is for, and how it is installed.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -113,9 +114,13 @@ pub(crate) const TOOLS: &[Tool] = &[
 impl Tool {
     /// Where the program is, looked for as the system would.
     pub(crate) fn find(&self) -> Option<PathBuf> {
-        let path = std::env::var_os("PATH")?;
+        self.find_in(&std::env::var_os("PATH")?)
+    }
+
+    /// The same in the folders of another `PATH`.
+    pub(crate) fn find_in(&self, path: &OsStr) -> Option<PathBuf> {
         let name = format!("{}{}", self.program, std::env::consts::EXE_SUFFIX);
-        std::env::split_paths(&path)
+        std::env::split_paths(path)
             .map(|folder| folder.join(&name))
             .find(|file| file.is_file())
     }

@@ -65,8 +65,7 @@ fn build_and_run(request: &ValidateRequest) -> Result<ExitCode, String> {
 
 /// Runs the measuring program on a request.
 fn measure(options: &[&str], request: &ValidateRequest) -> Result<ExitCode, String> {
-    let json = serde_json::to_string(request)
-        .map_err(|error| format!("the request cannot be written as JSON: {error}"))?;
+    let json = request.to_json().to_string();
     let program = target_folder()
         .join("release")
         .join(format!("validate{}", std::env::consts::EXE_SUFFIX));

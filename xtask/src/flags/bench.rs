@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use lexopt::prelude::*;
-use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::{Command, Topic, describe};
 
@@ -137,7 +137,7 @@ const MOST: usize = u32::MAX as usize;
 const LEAST_STEPS: usize = 2;
 
 /// What `bench` was asked; handed to the program that measures as JSON.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct BenchRequest {
     pub(crate) csv: Option<PathBuf>,
     pub(crate) horizon: Option<usize>,
@@ -162,17 +162,42 @@ pub(crate) struct BenchRequest {
     pub(crate) quick: bool,
     pub(crate) out: Option<PathBuf>,
     /// The suite to run in place of the main job.
-    #[serde(skip)]
     pub(crate) suite: Option<String>,
-    #[serde(skip)]
     pub(crate) json: Option<PathBuf>,
-    #[serde(skip)]
     pub(crate) save: Option<String>,
-    #[serde(skip)]
     pub(crate) compare: Option<String>,
     /// A share.
-    #[serde(skip)]
     pub(crate) threshold: Option<f64>,
+}
+
+impl BenchRequest {
+    /// What the program that measures is told: everything but what is done with its results here.
+    pub(crate) fn to_json(&self) -> Value {
+        json!({
+            "csv": self.csv,
+            "horizon": self.horizon,
+            "models": self.models,
+            "input_size": self.input_size,
+            "steps": self.steps,
+            "freq": self.freq,
+            "id_column": self.id_column,
+            "ds_column": self.ds_column,
+            "y_column": self.y_column,
+            "wide": self.wide,
+            "delimiter": self.delimiter,
+            "decimal": self.decimal,
+            "encoding": self.encoding,
+            "duplicates": self.duplicates,
+            "gaps": self.gaps,
+            "missing": self.missing,
+            "ignore": self.ignore,
+            "threads": self.threads,
+            "simd": self.simd,
+            "seed": self.seed,
+            "quick": self.quick,
+            "out": self.out,
+        })
+    }
 }
 
 /// Understands the options of `bench`.

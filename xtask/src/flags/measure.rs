@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use lexopt::prelude::*;
-use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::{Command, Topic, describe};
 
@@ -85,7 +85,7 @@ Options:
 ";
 
 /// What `validate` was asked; handed to the program that measures as JSON.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct ValidateRequest {
     pub(crate) workloads: Vec<String>,
     pub(crate) rounds: Option<usize>,
@@ -98,12 +98,31 @@ pub(crate) struct ValidateRequest {
     pub(crate) peers: Vec<PathBuf>,
     pub(crate) record: Option<PathBuf>,
     pub(crate) command: String,
-    #[serde(skip)]
     pub(crate) skip_tests: bool,
 }
 
+impl ValidateRequest {
+    /// What the program that measures is told.
+    pub(crate) fn to_json(&self) -> Value {
+        let check = |check: &Check| json!({ "item": check.item, "state": check.state, "evidence": check.evidence });
+        json!({
+            "workloads": self.workloads,
+            "rounds": self.rounds,
+            "add": self.add,
+            "quick": self.quick,
+            "no_steps": self.no_steps,
+            "claims": self.claims,
+            "out": self.out,
+            "checks": self.checks.iter().map(check).collect::<Vec<_>>(),
+            "peers": self.peers,
+            "record": self.record,
+            "command": self.command,
+        })
+    }
+}
+
 /// An item of the checklist that was looked at.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Check {
     pub(crate) item: String,
     pub(crate) state: &'static str,

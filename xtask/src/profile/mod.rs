@@ -94,12 +94,12 @@ pub(crate) fn profile(request: &ProfileRequest) -> ExitCode {
             return ExitCode::from(crate::MISUSED);
         }
     };
-    let (ready, missing) = ready(&request.kinds);
+    let (ready, missing) = ready(&request.kinds, |tool| tool.find().is_some());
     for line in &missing {
         eprintln!("{line}");
     }
     if ready.is_empty() {
-        return ExitCode::from(TOOL_MISSING);
+        return ExitCode::from(code(false, &missing));
     }
     let exercise = match build() {
         Ok(exercise) => exercise,
@@ -118,28 +118,28 @@ pub(crate) fn profile(request: &ProfileRequest) -> ExitCode {
             }
         }
     }
-    if failed {
-        ExitCode::from(crate::FAILED)
-    } else if missing.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(TOOL_MISSING)
-    }
+    ExitCode::from(code(failed, &missing))
 }
 
 /// The kinds whose tools are there, and a line about each tool that is not.
-fn ready(kinds: &[Kind]) -> (Vec<Kind>, Vec<String>) {
+fn ready(kinds: &[Kind], is_there: impl Fn(&Tool) -> bool) -> (Vec<Kind>, Vec<String>) {
     let mut missing = Vec::new();
     let ready = kinds.iter().copied().filter(|kind| {
-        let absent: Vec<_> = kind
-            .tools()
-            .iter()
-            .filter(|tool| tool.find().is_none())
-            .collect();
-        missing.extend(absent.first().map(|tool| tool.missing()));
-        absent.is_empty()
+        let before = missing.len();
+        let absent = kind.tools().iter().filter(|tool| !is_there(tool));
+        missing.extend(absent.map(Tool::missing));
+        missing.len() == before
     });
     (ready.collect(), missing)
+}
+
+/// The exit code: a failure counts more than a tool that is missing.
+fn code(failed: bool, missing: &[String]) -> u8 {
+    match (failed, missing.is_empty()) {
+        (true, _) => crate::FAILED,
+        (false, false) => TOOL_MISSING,
+        (false, true) => 0,
+    }
 }
 
 fn folder() -> PathBuf {
@@ -300,6 +300,26 @@ mod tests {
         assert_eq!(names, ["NHITS", "attention"]);
         let message = chosen(&["NHITZ".to_owned()]).unwrap_err();
         assert!(message.contains("\"NHITZ\"") && message.contains("PatchTST-long"));
+    }
+
+    #[test]
+    fn a_missing_tool_is_one_line_and_the_others_still_run() {
+        let kinds = [Kind::Cpu, Kind::Memory, Kind::Cache];
+        let (all, missing) = ready(&kinds, |_| true);
+        assert_eq!((all.len(), missing.len(), code(false, &missing)), (3, 0, 0));
+        // A machine with nothing: a line for each tool, with the command that installs it, and nothing is built.
+        let (none, missing) = ready(&kinds, |tool| tool.find_in("".as_ref()).is_some());
+        assert!(none.is_empty());
+        let tools: Vec<&Tool> = kinds.iter().flat_map(|kind| kind.tools()).collect();
+        assert_eq!(missing.len(), tools.len());
+        for (line, tool) in missing.iter().zip(tools) {
+            assert_eq!(line.lines().count(), 1);
+            assert!(line.starts_with(tool.program) && line.ends_with(tool.install));
+        }
+        assert_eq!(code(false, &missing), TOOL_MISSING);
+        let (rest, missing) = ready(&kinds, |tool| *tool != tools::PERF);
+        assert_eq!((rest, missing.len()), (kinds[1..].to_vec(), 1));
+        assert_eq!(code(true, &missing), crate::FAILED);
     }
 
     #[test]

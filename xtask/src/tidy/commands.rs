@@ -6,29 +6,11 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 
-use serde::Deserialize;
+use serde_json::Value;
 
 use super::Finding;
 use super::tree::Tree;
-use crate::run::{cargo, output};
-
-#[derive(Deserialize)]
-struct Metadata {
-    packages: Vec<Package>,
-}
-
-#[derive(Deserialize)]
-struct Package {
-    name: String,
-    targets: Vec<Target>,
-    features: std::collections::BTreeMap<String, Vec<String>>,
-}
-
-#[derive(Deserialize)]
-struct Target {
-    name: String,
-    kind: Vec<String>,
-}
+use crate::run::{list, packages, text};
 
 /// Kinds and names: `("bench", "simd_benchmarks")`, `("package", "nd-simd")`, `("feature", "simd")`.
 type Known = BTreeSet<(String, String)>;
@@ -51,28 +33,23 @@ const CALLS: [&str; 5] = ["bench", "build", "run", "test", "clippy"];
 
 /// Checks the commands of every document.
 pub(super) fn commands(tree: &Tree) -> Result<Vec<Finding>, String> {
-    let metadata = output(&mut cargo(&[
-        "metadata",
-        "--locked",
-        "--no-deps",
-        "--format-version",
-        "1",
-    ]))?;
-    let metadata: Metadata = serde_json::from_str(&metadata)
-        .map_err(|error| format!("cargo metadata cannot be understood: {error}"))?;
-    Ok(check(tree, &known(&metadata)))
+    Ok(check(tree, &known(&packages()?)))
 }
 
-fn known(metadata: &Metadata) -> Known {
+fn known(packages: &[Value]) -> Known {
     let mut known = Known::new();
-    for package in &metadata.packages {
-        known.insert(("package".to_owned(), package.name.clone()));
-        for feature in package.features.keys() {
+    for package in packages {
+        known.insert(("package".to_owned(), text(package, "name").to_owned()));
+        for feature in package["features"]
+            .as_object()
+            .into_iter()
+            .flat_map(|f| f.keys())
+        {
             known.insert(("feature".to_owned(), feature.clone()));
         }
-        for target in &package.targets {
-            for kind in &target.kind {
-                known.insert((kind.clone(), target.name.clone()));
+        for target in list(package, "targets") {
+            for kind in list(target, "kind").iter().filter_map(Value::as_str) {
+                known.insert((kind.to_owned(), text(target, "name").to_owned()));
             }
         }
     }

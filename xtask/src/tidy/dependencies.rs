@@ -5,11 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Deserialize;
-
 use super::Finding;
 use super::tree::{File, Tree};
-use crate::run::{cargo, output};
+use crate::run::{cargo, list, output, packages, text};
 
 /// Where the reasons are.
 const LIST: &str = "docs/dependencies.md";
@@ -17,23 +15,6 @@ const LIST: &str = "docs/dependencies.md";
 const PLATFORM: &str = "x86_64-unknown-linux-gnu";
 /// Crates whose whole tree is listed, and the number of crates it may have, itself included.
 const COUNTED: [(&str, usize); 2] = [("nd-simd", 45), ("nd-models", 85)];
-
-#[derive(Deserialize)]
-struct Metadata {
-    packages: Vec<Package>,
-}
-
-#[derive(Deserialize)]
-struct Package {
-    name: String,
-    dependencies: Vec<Dependency>,
-}
-
-#[derive(Deserialize)]
-struct Dependency {
-    name: String,
-    source: Option<String>,
-}
 
 /// The packages of ours whose manifests name a crate.
 type Asked = BTreeMap<String, BTreeSet<String>>;
@@ -43,21 +24,22 @@ const TESTS_ONLY: &str = "tests only";
 
 /// Compares the list with what cargo says.
 pub(super) fn dependencies(tree: &Tree) -> Result<Vec<Finding>, String> {
-    let metadata = output(&mut cargo(&[
-        "metadata",
-        "--locked",
-        "--no-deps",
-        "--format-version",
-        "1",
-    ]))?;
-    let metadata: Metadata = serde_json::from_str(&metadata)
-        .map_err(|error| format!("cargo metadata cannot be understood: {error}"))?;
-    let ours: BTreeSet<&str> = metadata.packages.iter().map(|p| p.name.as_str()).collect();
+    let packages = packages()?;
+    let ours: BTreeSet<&str> = packages
+        .iter()
+        .map(|package| text(package, "name"))
+        .collect();
     let mut asked = Asked::new();
-    for package in &metadata.packages {
-        for dependency in package.dependencies.iter().filter(|d| d.source.is_some()) {
-            let by = asked.entry(dependency.name.clone()).or_default();
-            by.insert(package.name.clone());
+    for package in &packages {
+        // What comes from nowhere is ours.
+        let others = list(package, "dependencies")
+            .iter()
+            .filter(|d| d["source"].is_string());
+        for dependency in others {
+            let by = asked
+                .entry(text(dependency, "name").to_owned())
+                .or_default();
+            by.insert(text(package, "name").to_owned());
         }
     }
     let mut used: BTreeSet<String> = asked.keys().cloned().collect();
