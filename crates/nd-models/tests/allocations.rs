@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Run, panel};
+use common::{Run, long, panel};
 use nd_core::Precision;
 use nd_models::ZOO;
 use nd_testing::alloc::{CountingAllocator, measure};
@@ -15,8 +15,9 @@ fn a_steady_step_of_every_model_allocates_nothing() {
     let panel = panel();
     for entry in ZOO {
         for (precision, threads) in Precision::ALL.into_iter().flat_map(|p| [(p, 1), (p, 2)]) {
-            // The full network on a batch that is small enough for a test, yet cut into several shards.
-            let run = Run::new(&panel, entry, &(entry.config)(), 128, threads);
+            // The full network on a batch that is small enough for a test, yet cut into three shards, more than threads.
+            let windows = if long() { 128 } else { 72 };
+            let run = Run::new(&panel, entry, &(entry.config)(), windows, threads);
             let mut run = run.in_precision(precision);
             let used = run.inside(|run| {
                 for _ in 0..2 {

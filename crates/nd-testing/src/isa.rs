@@ -10,20 +10,36 @@ use nd_core::SimdLevel;
 /// [`SimdLevel`], and beside them `avx512bf16` and `amxbf16`.
 pub const REQUIRE_ISA_ENV: &str = "ND_REQUIRE_ISA";
 
+/// The environment variable that names the only levels a run goes over, with commas between them. For runs under an
+/// emulator, which leave the scalar level to the machine itself.
+pub const ONLY_LEVELS_ENV: &str = "ND_TEST_LEVELS";
+
 /// The dot product of bf16 pairs, which is beside the levels.
 const BF16_DOT: &str = "avx512bf16";
 /// Products of tiles of bf16. What the processor has is not enough for them: nd-simd's test of required instruction sets asks whether
 /// the system lets this process use them.
 const BF16_TILES: &str = "amxbf16";
 
-/// The levels of this machine, slowest first, as every test of kernels goes over them.
+/// The levels of this machine, slowest first, as every test of kernels goes over them; of these [`ONLY_LEVELS_ENV`] chooses.
 ///
 /// # Panics
-/// [`REQUIRE_ISA_ENV`] names an instruction set that this machine lacks.
+/// [`REQUIRE_ISA_ENV`] or [`ONLY_LEVELS_ENV`] names an instruction set that this machine lacks.
 #[track_caller]
 pub fn levels() -> impl Iterator<Item = SimdLevel> {
     required_isa();
-    SimdLevel::supported()
+    let list = std::env::var(ONLY_LEVELS_ENV).unwrap_or_default();
+    let only = match check(&list, |name| {
+        name.parse::<SimdLevel>().ok().map(SimdLevel::is_supported)
+    }) {
+        Ok(names) => names,
+        Err(message) => panic!("{ONLY_LEVELS_ENV}={list}: {message}"),
+    };
+    SimdLevel::supported().filter(move |level| chosen(*level, &only))
+}
+
+/// Whether a run goes over a level; over all where none is named.
+fn chosen(level: SimdLevel, only: &[String]) -> bool {
+    only.is_empty() || only.contains(&level.to_string())
 }
 
 /// The instruction sets that [`REQUIRE_ISA_ENV`] names; none when it is not set.
@@ -102,6 +118,20 @@ mod tests {
         assert!(error.contains("no avx512"), "{error}");
         let error = check("sse9", has).unwrap_err();
         assert!(error.contains("sse9") && error.contains("neon"), "{error}");
+    }
+
+    #[test]
+    fn levels_that_are_named_are_the_only_ones() {
+        let only = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            SimdLevel::ALL
+                .into_iter()
+                .filter(move |level| chosen(*level, &names))
+                .count()
+        };
+        assert_eq!(only(&[]), SimdLevel::ALL.len());
+        assert_eq!(only(&["scalar"]), 1);
+        assert_eq!(only(&["avx2", "neon"]), 2);
     }
 
     #[test]

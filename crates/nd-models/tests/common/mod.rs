@@ -16,6 +16,11 @@ use nd_models::train::sampler::Sampler;
 use nd_models::train::schedule::learning_rate;
 use nd_models::{ModelConfig, ZooEntry};
 
+/// Whether a run was asked to take its time: `ND_LONG_TESTS=1`. Without it sizes are the smallest that take every path.
+pub(crate) fn long() -> bool {
+    std::env::var_os("ND_LONG_TESTS").is_some_and(|value| value == "1")
+}
+
 /// Four hourly series of 600 hours.
 pub(crate) fn panel() -> Panel<f32> {
     SyntheticHourly {

@@ -210,7 +210,7 @@ fn window_case(line: &str) -> WindowCase<'_> {
 
 #[test]
 fn windows_are_those_of_neuralforecast() {
-    let table = include_str!("golden/windows.tsv");
+    let table = include_str!("../golden/windows.tsv");
     let mut compared = 0;
     for line in table.lines().filter(|line| !line.starts_with('#')) {
         let case = window_case(line);

@@ -1,8 +1,6 @@
 //! From a panel to a forecast, for every model of the zoo; and what users do wrong.
 
-mod common;
-
-use common::panel;
+use crate::common::panel;
 use nd_data::{PanelBuilder, Series};
 use nd_models::loss::{LossConfig, LossKind};
 use nd_models::train::{Control, Progress, Stop};

@@ -1,8 +1,6 @@
 //! Attention on a tape: gradients, options, threads.
 
-mod common;
-
-use common::{Case, shape};
+use crate::common::{Case, shape};
 use nd_attention::{AttentionExt, AttentionOptions, AttentionShape};
 use nd_core::autograd::{Mode, StepContext, Tape};
 use nd_core::rng::Key;

@@ -1,9 +1,8 @@
 //! Every model against NeuralForecast 3.3.0: forecasts, loss, gradients, ten optimizer steps and the state after them.
 
-mod support;
-
 use std::sync::Arc;
 
+use crate::support::{self, Case};
 use nd_amp::{Clip, Optimizer, TrainStep};
 use nd_core::autograd::{Mode, ParamKind, Params, StepContext, Tape};
 use nd_core::{Objective, Real, RunOptions, SimdLevel, TrainState};
@@ -11,7 +10,6 @@ use nd_parallel::{GradientEngine, StepOptions};
 use nd_simd::SimdReal;
 use nd_testing::assert_norm_close;
 use serde_json::Value;
-use support::Case;
 
 /// Of a tensor's norm, in f64.
 const F64_TOLERANCE: f64 = 1e-8;

@@ -313,7 +313,7 @@ proptest! {
     #![proptest_config(config(very_many()))]
 
     #[test]
-    #[ignore = "takes many minutes: `PROPTEST_CASES=20000 cargo test -p nd-attention --test properties -- --ignored`"]
+    #[ignore = "takes many minutes: `PROPTEST_CASES=20000 cargo test -p nd-attention --test attention properties:: -- --ignored`"]
     fn flash_attention_is_attention_in_very_many_cases(case in cases()) {
         is_attention(&case)?;
     }

@@ -1,8 +1,6 @@
 //! Data that do not fit a trained model, columns named twice, back tests that are too long, fits that fail.
 
-mod common;
-
-use common::panel;
+use crate::common::panel;
 use nd_data::{Frequency, Panel, PanelBuilder, Repair, Series, TimeStyle};
 use nd_models::{FitHooks, Fitted, Forecaster, ModelError, checkpoint};
 

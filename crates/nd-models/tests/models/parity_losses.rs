@@ -1,7 +1,6 @@
 //! Every loss and its gradient against NeuralForecast's, at every SIMD level.
 
-mod support;
-
+use crate::support;
 use nd_core::{Batch, BatchLayout, SimdLevel};
 use nd_models::loss::LossConfig;
 use nd_simd::SimdReal;

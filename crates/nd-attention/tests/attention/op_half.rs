@@ -1,14 +1,12 @@
 //! Long attention on a tape in bf16, beside the same in f32 from the same rounded inputs.
 
-mod common;
-
 use nd_attention::{AttentionExt, AttentionOptions};
 use nd_core::autograd::{StepContext, StoredRef, Tape};
 use nd_core::rng::Key;
 use nd_core::{Precision, Threads, bf16};
 use nd_testing::cases::normals;
 
-use common::rounded::rounded;
+use crate::common::rounded::rounded;
 
 /// The largest difference from f32, in units of the largest number of a tensor: a few roundings to bf16, 2^-9 each.
 const NEAR: f32 = 0.02;

@@ -1,8 +1,6 @@
 //! Attention over few keys on a tape in sixteen bits, beside the same in f32 from the same rounded inputs: two layers, of which the second
 //! adds the scores of the first to its own.
 
-mod common;
-
 use nd_attention::{AttentionExt, AttentionOptions, AttentionShape, ScoreLayout};
 use nd_core::autograd::{StepContext, Tape};
 use nd_core::rng::Key;
@@ -10,7 +8,7 @@ use nd_core::{Precision, SimdLevel, Threads, bf16, f16};
 use nd_simd::ops::prelude::*;
 use nd_testing::cases::normals;
 
-use common::rounded::rounded;
+use crate::common::rounded::rounded;
 
 fn round(precision: Precision, x: f32) -> f32 {
     match precision {

@@ -1,11 +1,9 @@
 //! A loss of the user's, through the forecaster: fit, forecast, save, load, resume.
 
-mod common;
-
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use common::panel;
+use crate::common::panel;
 use nd_core::{BatchView, Loss, Real, SimdLevel};
 use nd_models::loss::{LossConfig, LossKind};
 use nd_models::{FitHooks, Fitted, Forecaster, ModelError};
