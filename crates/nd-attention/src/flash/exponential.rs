@@ -35,16 +35,15 @@ pub(super) fn weight<S: Isa, R: SimdReal>(x: Lanes<S, R>) -> Lanes<S, R> {
     let number = |value: f64| x.constant(R::from_f64(value));
     let (lowest, rounding) = (number(LOWEST), number(ROUNDING));
     let log2_e = number(std::f64::consts::LOG2_E);
-    // The second operand comes back when it is NaN.
-    let inside = lowest.larger_of(x);
-    let n = inside.mul_add(log2_e, rounding) - rounding;
-    let f = inside.mul_add(log2_e, -n);
+    let n = x.mul_add(log2_e, rounding) - rounding;
+    let f = x.mul_add(log2_e, -n);
     let mut sum = number(POLYNOMIAL[0]);
     for &coefficient in &POLYNOMIAL[1..] {
         sum = sum.mul_add(f, number(coefficient));
     }
     let power = sum.mul_add(f, x.constant(R::ONE)).scale_by_power(n);
-    x.less_than(lowest).select(x.constant(R::ZERO), power)
+    // What is computed far below is anything, and dropped here. NaN is not less, and stays.
+    (!x.less_than(lowest)).or_zero(power)
 }
 
 #[cfg(test)]

@@ -109,9 +109,10 @@ impl<R: SimdReal> Kernel for Turn<'_, '_, R> {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        __m512, _mm_loadu_ps, _mm512_broadcast_f32x4, _mm512_castpd_ps, _mm512_castps_pd,
-        _mm512_mask_broadcast_f32x4, _mm512_mul_ps, _mm512_set1_ps, _mm512_storeu_ps,
-        _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
+        __m512, _MM_HINT_T0, _mm_loadu_ps, _mm_prefetch, _mm512_broadcast_f32x4, _mm512_castpd_ps,
+        _mm512_castps_pd, _mm512_mask_broadcast_f32x4, _mm512_mul_ps, _mm512_set1_ps,
+        _mm512_storeu_ps, _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd,
+        _mm512_unpacklo_ps,
     };
 
     /// Tokens that are taken together.
@@ -119,6 +120,9 @@ mod x86 {
 
     /// Channels that are.
     pub(super) const CHANNELS: usize = 4;
+
+    /// Channels in a cache line.
+    const LINE: usize = 16;
 
     /// Four channels of the tokens 0, 4, 8 and 12 from `source` on.
     ///
@@ -155,6 +159,15 @@ mod x86 {
         for i in (0..tokens).step_by(TOKENS) {
             for c in (0..channels).step_by(CHANNELS) {
                 let from = source.wrapping_add(i * stride + c);
+                if c % LINE == 0 {
+                    // The next tokens, or those of the next block: far apart, and the processor does not ask for them by itself.
+                    for token in TOKENS..2 * TOKENS {
+                        // SAFETY: a hint, which never faults.
+                        unsafe {
+                            _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(token * stride).cast());
+                        }
+                    }
+                }
                 // SAFETY: the caller's.
                 unsafe {
                     let [a, b, d, e] = [0, 1, 2, 3]
