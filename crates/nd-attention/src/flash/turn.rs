@@ -162,10 +162,8 @@ mod x86 {
                 if c % LINE == 0 {
                     // The next tokens, or those of the next block: far apart, and the processor does not ask for them by itself.
                     for token in TOKENS..2 * TOKENS {
-                        // SAFETY: a hint, which never faults.
-                        unsafe {
-                            _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(token * stride).cast());
-                        }
+                        // A hint, which never faults.
+                        _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(token * stride).cast());
                     }
                 }
                 // SAFETY: the caller's.
