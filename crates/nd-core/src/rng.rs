@@ -8,7 +8,7 @@
 //! whatever the length of a vector, so no transposition is needed.
 //! Known weakness: about 130 operations per vector of results; a stateful generator needs a tenth, and cannot do this.
 
-use pulp::{Simd, WithSimd};
+use pulp::Simd;
 
 use crate::element::Real;
 use crate::options::SimdLevel;
@@ -64,18 +64,53 @@ impl Key {
     }
 }
 
+/// Rotates every lane to the left.
+trait Rotate: Simd {
+    fn rotate(self, x: Self::u32s, by: u32) -> Self::u32s;
+}
+
+macro_rules! rotate_with_shifts {
+    ($($simd:ty),*) => {$(
+        impl Rotate for $simd {
+            #[inline(always)]
+            fn rotate(self, x: Self::u32s, by: u32) -> Self::u32s {
+                let high = self.wrapping_dyn_shl_u32s(x, self.splat_u32s(by));
+                let low = self.wrapping_dyn_shr_u32s(x, self.splat_u32s(32 - by));
+                self.or_u32s(high, low)
+            }
+        }
+    )*};
+}
+
+rotate_with_shifts!(pulp::Scalar);
+#[cfg(target_arch = "x86_64")]
+rotate_with_shifts!(pulp::x86::V3);
+#[cfg(target_arch = "aarch64")]
+rotate_with_shifts!(pulp::aarch64::Neon);
+
+/// AVX-512 has an instruction for it, which compilers do not find by themselves here.
+#[cfg(target_arch = "x86_64")]
+impl Rotate for pulp::x86::V4 {
+    #[inline(always)]
+    fn rotate(self, x: Self::u32s, by: u32) -> Self::u32s {
+        let by = self.splat_u32s(by);
+        pulp::cast(
+            self.avx512f
+                ._mm512_rolv_epi32(pulp::cast(x), pulp::cast(by)),
+        )
+    }
+}
+
 /// One mixing step of the words `a` and `b` of all lanes.
 #[inline(always)]
-fn mix<S: Simd>(simd: S, rotation: u32, a: &mut S::u32s, b: &mut S::u32s) {
+fn mix<S: Rotate>(simd: S, rotation: u32, a: &mut S::u32s, b: &mut S::u32s) {
     *a = simd.add_u32s(*a, *b);
-    let high = simd.wrapping_dyn_shl_u32s(*b, simd.splat_u32s(rotation));
-    let low = simd.wrapping_dyn_shr_u32s(*b, simd.splat_u32s(32 - rotation));
-    *b = simd.xor_u32s(simd.or_u32s(high, low), *a);
+    *b = simd.xor_u32s(simd.rotate(*b, rotation), *a);
 }
 
 /// A vector of counters: word 2 of the counters is `counter[2] + lane`. Words come back in vectors.
 #[inline(always)]
-fn threefry<S: Simd>(simd: S, key: [u32; 4], counter: [u32; 4]) -> [S::u32s; 4] {
+fn threefry<S: Rotate>(simd: S, key: [u32; 4], counter: [u32; 4]) -> [S::u32s; 4] {
     let schedule = [
         key[0],
         key[1],
@@ -112,7 +147,13 @@ fn threefry<S: Simd>(simd: S, key: [u32; 4], counter: [u32; 4]) -> [S::u32s; 4] 
 
 /// The chunk of numbers that starts at element `CHUNK * chunk` of a window.
 #[inline(always)]
-fn random_chunk<S: Simd>(simd: S, key: [u32; 4], window: u64, chunk: u64, out: &mut [u32; CHUNK]) {
+fn random_chunk<S: Rotate>(
+    simd: S,
+    key: [u32; 4],
+    window: u64,
+    chunk: u64,
+    out: &mut [u32; CHUNK],
+) {
     let lanes = S::U32_LANES;
     for column in (0..LANES).step_by(lanes) {
         let first = chunk * LANES as u64 + column as u64;
@@ -136,11 +177,9 @@ struct Fill<'a> {
     out: &'a mut [u32],
 }
 
-impl WithSimd for Fill<'_> {
-    type Output = ();
-
+impl Fill<'_> {
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
+    fn run<S: Rotate>(self, simd: S) {
         let Self {
             key,
             window,
@@ -173,6 +212,18 @@ impl WithSimd for Fill<'_> {
     }
 }
 
+/// [`Fill::run`] with an instruction set, within code that is compiled for it.
+struct FillWith<'a, S>(S, Fill<'a>);
+
+impl<S: Rotate> pulp::NullaryFnOnce for FillWith<'_, S> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        self.1.run(self.0);
+    }
+}
+
 /// Fills `out` with the random words of elements `first ..` of a window.
 ///
 /// The word of an element depends on the key, the window and the element alone: not on `first`, on the length of `out`,
@@ -187,15 +238,17 @@ pub fn fill(level: SimdLevel, key: Key, window: u64, first: usize, out: &mut [u3
     match level {
         #[cfg(target_arch = "x86_64")]
         SimdLevel::Avx512 if let Some(simd) = pulp::x86::V4::try_new() => {
-            Simd::vectorize(simd, fill)
+            simd.vectorize(FillWith(simd, fill));
         }
         #[cfg(target_arch = "x86_64")]
-        SimdLevel::Avx2 if let Some(simd) = pulp::x86::V3::try_new() => Simd::vectorize(simd, fill),
+        SimdLevel::Avx2 if let Some(simd) = pulp::x86::V3::try_new() => {
+            simd.vectorize(FillWith(simd, fill));
+        }
         #[cfg(target_arch = "aarch64")]
         SimdLevel::Neon if let Some(simd) = pulp::aarch64::Neon::try_new() => {
-            Simd::vectorize(simd, fill)
+            simd.vectorize(FillWith(simd, fill));
         }
-        _ => fill.with_simd(pulp::Scalar),
+        _ => fill.run(pulp::Scalar),
     }
 }
 

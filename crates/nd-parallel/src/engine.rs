@@ -1,9 +1,9 @@
 //! The loss of a batch and its gradient, over shards.
 //!
 //! In its simple form: run the network forward, let the loss turn the outputs into their gradient, run the tape
-//! backward. The tricks: shards run at the same time on tapes of their own; two neighbouring shards' gradients are added
-//! as soon as both are there, in a tree that is fixed by the number of shards; tapes and gradient buffers are kept, so a
-//! steady step allocates nothing.
+//! backward. The tricks: shards run at the same time on tapes of their own; their gradients are added as soon as they are there, in a tree that
+//! is fixed by the number of shards (see `tree`) and asks for few buffers; tapes and gradient buffers are kept, so a steady step allocates
+//! nothing.
 //! Known weakness: a tape that has not run yet has no memory; so the first step runs the largest shard once more on
 //! every further tape.
 
@@ -17,6 +17,7 @@ use nd_core::{Batch, Objective, Real, RunOptions};
 
 use crate::reduce::{AllReduce, SingleProcess};
 use crate::shard::ShardPlan;
+use crate::tree;
 
 /// What one computation of gradients needs to know.
 #[derive(Clone, Copy, Debug)]
@@ -254,7 +255,8 @@ impl<R: Real> GradientEngine<R> {
         }
         // As many as could ever be needed at once, so that no step allocates; those that the schedule never takes stay
         // untouched, and untouched zeroed memory is not resident. The last one given back is the first one taken.
-        while spare.len() < shards.max(1) {
+        let needed = tree::buffers(shards, rayon::current_num_threads());
+        while spare.len() < needed {
             spare.push(ParamGrads::new(layout));
         }
         let largest = run.plan.rows_of(0, rows).len();
@@ -297,10 +299,10 @@ impl<R: Real> GradientEngine<R> {
                 None => self.run_shard(run, first, &mut Tape::default()),
             };
         }
-        let half = shards / 2;
+        let before = tree::left(shards);
         let (mut left, right) = rayon::join(
-            || self.reduce(run, first, half),
-            || self.reduce(run, first + half, shards - half),
+            || self.reduce(run, first, before),
+            || self.reduce(run, first + before, shards - before),
         );
         for (sum, &term) in left.grads.flat_mut().iter_mut().zip(right.grads.flat()) {
             *sum += term;

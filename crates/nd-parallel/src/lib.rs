@@ -110,6 +110,7 @@ mod statistics;
 mod stream;
 mod task;
 mod traits;
+mod tree;
 mod uncertainty;
 
 pub use config::ParallelConfig;

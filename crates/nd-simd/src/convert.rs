@@ -1,7 +1,8 @@
 //! Between f32 and the sixteen-bit storage formats, slice by slice.
 //!
 //! Rounding is to nearest, ties to even; infinities stay, what is too large for f16 becomes infinite, NaN stays NaN.
-//! bf16 is the upper half of an f32, so its conversion is integer arithmetic that the compiler vectorises for each instruction set. f16 is
+//! bf16 is the upper half of an f32, so its conversion is integer arithmetic that the compiler vectorises for each instruction set; processors that
+//! multiply bf16 also round to it, denormal numbers excepted. f16 is
 //! converted sixteen numbers at a time with AVX-512, elsewhere by the `half` crate, which uses the processor's conversion instructions
 //! where it has them.
 
@@ -101,6 +102,47 @@ impl Kernel for FromBf16<'_> {
     }
 }
 
+/// bf16 with the processor's own rounding: sixteen numbers an instruction, which takes denormal numbers for zeros.
+#[cfg(target_arch = "x86_64")]
+mod native_bf16 {
+    use std::arch::x86_64::{
+        __m256bh, _mm512_and_si512, _mm512_castps_si512, _mm512_cmplt_epu32_mask,
+        _mm512_cvtneps_pbh, _mm512_loadu_ps, _mm512_set1_epi32, _mm512_sub_epi32,
+    };
+
+    use nd_core::bf16;
+
+    /// Numbers of a vector.
+    pub(super) const LANES: usize = 16;
+
+    /// Whether the processor has the instruction, and AVX-512 as [`crate::dispatch::SimdLevel::Avx512`] means it.
+    pub(super) fn is_there() -> bool {
+        std::arch::is_x86_feature_detected!("avx512bf16") && pulp::x86::V4::try_new().is_some()
+    }
+
+    /// Rounds each number; `false`, if one of them was denormal and its result is worth nothing.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+    pub(super) fn narrow(x: &[[f32; LANES]], y: &mut [[bf16; LANES]]) -> bool {
+        let (size, one) = (_mm512_set1_epi32(0x7fff_ffff), _mm512_set1_epi32(1));
+        let normal = _mm512_set1_epi32(0x007f_ffff);
+        let mut denormal = 0;
+        for (x, y) in x.iter().zip(y) {
+            // SAFETY: sixteen numbers may be read.
+            let x = unsafe { _mm512_loadu_ps(x.as_ptr()) };
+            // Zero wraps around to the largest of all.
+            let above_zero = _mm512_sub_epi32(_mm512_and_si512(_mm512_castps_si512(x), size), one);
+            denormal |= _mm512_cmplt_epu32_mask(above_zero, normal);
+            // SAFETY: both are 32 bytes of plain data.
+            *y = unsafe { std::mem::transmute::<__m256bh, [bf16; LANES]>(_mm512_cvtneps_pbh(x)) };
+        }
+        denormal == 0
+    }
+}
+
+/// Numbers that are rounded together by the processor, or again where one of them is denormal.
+#[cfg(target_arch = "x86_64")]
+const NATIVE: usize = 1024;
+
 /// Rounds each number to the nearest bf16.
 ///
 /// # Panics
@@ -108,6 +150,20 @@ impl Kernel for FromBf16<'_> {
 #[track_caller]
 pub fn f32_to_bf16(level: SimdLevel, x: &[f32], y: &mut [bf16]) {
     same_length("x", x.len(), "y", y.len());
+    #[cfg(target_arch = "x86_64")]
+    if level == SimdLevel::Avx512 && x.len() >= native_bf16::LANES && native_bf16::is_there() {
+        for (x, y) in x.chunks(NATIVE).zip(y.chunks_mut(NATIVE)) {
+            let (x_full, x_rest) = x.as_chunks();
+            let (y_full, y_rest) = y.as_chunks_mut();
+            // SAFETY: the processor has the instructions.
+            if !unsafe { native_bf16::narrow(x_full, y_full) } {
+                dispatch(level, ToBf16(x, y));
+            } else if !x_rest.is_empty() {
+                dispatch(level, ToBf16(x_rest, y_rest));
+            }
+        }
+        return;
+    }
     dispatch(level, ToBf16(x, y));
 }
 
@@ -366,6 +422,46 @@ mod tests {
                 if x.abs() < 1e6 {
                     let expected = nearest(x, |bits| f16::from_bits(bits).to_f64());
                     assert_eq!(halves[i].to_f64(), expected, "{level} {x:e}");
+                }
+            }
+        }
+    }
+
+    /// The processor's own rounding takes denormal numbers for zeros; ours must not, wherever they are.
+    #[test]
+    fn a_long_slice_is_rounded_as_its_numbers_are() {
+        let mut noise = Noise::new(15);
+        let mut x: Vec<f32> = (0..5000)
+            .map(|_| f32::from_bits(noise.bits() as u32))
+            .map(|x| if x.is_subnormal() { 0.0 } else { x })
+            .collect();
+        let special = [
+            1e-45,
+            -1e-40,
+            f32::MIN_POSITIVE,
+            -f32::MIN_POSITIVE,
+            1.17e-38,
+        ];
+        for place in [
+            None,
+            Some(0),
+            Some(1023),
+            Some(1024),
+            Some(2500),
+            Some(4999),
+        ] {
+            for value in special {
+                if let Some(place) = place {
+                    x[place] = value;
+                }
+                for level in nd_testing::levels() {
+                    for part in [&x[..], &x[3..2051], &x[1..18]] {
+                        let mut y = vec![bf16::ZERO; part.len()];
+                        f32_to_bf16(level, part, &mut y);
+                        for (&x, y) in part.iter().zip(y) {
+                            assert_eq!(y.to_bits(), narrow_bf16(x), "{level} {x:e}");
+                        }
+                    }
                 }
             }
         }

@@ -274,11 +274,31 @@ pub(crate) fn transpose_parallel<R: SimdReal>(
     if !parallel || rows == 0 {
         return transpose(level, source, rows, cols, target);
     }
+    transpose_then(level, parallel, source, [rows, cols], target, |_| {});
+}
+
+/// [`transpose`] that hands on rows of the target as soon as they are there, while they are in the second cache level.
+///
+/// # Panics
+/// As [`transpose`].
+#[track_caller]
+pub(crate) fn transpose_then<R: SimdReal>(
+    level: SimdLevel,
+    parallel: bool,
+    source: &[R],
+    [rows, cols]: [usize; 2],
+    target: &mut [R],
+    then: impl Fn(&mut [R]) + Sync,
+) {
+    if rows == 0 {
+        return transpose(level, source, rows, cols, target);
+    }
     // Every task reads a strip of columns: whole cache lines of the source.
     let strip = (TASK / rows).next_multiple_of(16).max(16);
-    nd_core::threads::for_each_chunk(true, target, strip * rows, |i, target| {
+    nd_core::threads::for_each_chunk(parallel, target, strip * rows, |i, target| {
         let first = i * strip;
         transpose_columns(level, source, rows, cols, first, target);
+        then(target);
     });
 }
 

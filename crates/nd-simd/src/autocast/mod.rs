@@ -14,7 +14,8 @@
 //! | `layer_norm`, `rms_norm`, `softmax`, `log_softmax`, arithmetic, pooling, interpolation, everything else | | f32 | f32 |
 //! | losses, reductions, gradients, optimizer, master weights | | f32 | f32 |
 //!
-//! Weights are rounded once per step and shared by all shards ([`nd_core::autograd::PackCache`]). In the backward pass the gradient of a
+//! Where the processor multiplies bf16, weights are rounded once per step and shared by all shards ([`nd_core::autograd::PackCache`]); elsewhere, and
+//! in f16, by each op that reads them. In the backward pass the gradient of a
 //! product's output is rounded to the same format. The gradient of a value that is kept in sixteen bits is too, when these ops bring it
 //! and are the first to; what dense layers, LSTMs and attention over few keys add is added in f32 and the sum rounded again, as in PyTorch; what
 //! others add makes it f32. Gradients of parameters are f32.
@@ -26,20 +27,21 @@
 mod blocks;
 mod input;
 mod products;
+mod sums;
 mod weights;
 
-use nd_core::autograd::{Orientation, ParamId, Stored, StoredRef, Tape};
+use nd_core::autograd::{Stored, StoredRef, Tape};
 use nd_core::{DType, Precision};
 
 pub(crate) use blocks::{Format, HalfMut, for_each_part, map_stored, narrow_all, read, wide};
 pub(crate) use input::InputSlot;
 pub(crate) use products::{
-    Gradient, InputGradient, LayerGradients, Place, add_rounded_product, column_sums_of,
-    linear_backward, linear_forward, rounded_product,
+    Gradient, InputGradient, LayerGradients, Place, add_rounded_product, linear_backward,
+    linear_forward, rounded_product,
 };
-pub(crate) use weights::{HalfWeight, WeightCopy, weight_copy};
+pub(crate) use sums::column_sums_of;
+pub(crate) use weights::{HalfWeight, weight_copy};
 
-use crate::dispatch::SimdLevel;
 use crate::lanes::SimdReal;
 
 /// The format of products on a tape: that of its options on an f32 tape, [`Precision::F32`] otherwise.
@@ -89,33 +91,6 @@ pub(crate) fn from_f32<R: SimdReal>(x: Stored<f32>) -> Stored<R> {
         Stored::F16(x) => Stored::F16(x),
         Stored::Full(_) => unreachable!("results of autocast ops are kept in sixteen bits"),
     }
-}
-
-/// The weight `w`, of `sizes` rows and columns, or its transpose, as [`weight_copy`] makes it: shared by all shards when it is a parameter under
-/// its own shape.
-pub(crate) fn weight_copy_of<'a, R: SimdReal>(
-    tape: &'a Tape<R>,
-    level: SimdLevel,
-    precision: Precision,
-    orientation: Orientation,
-    param: Option<ParamId>,
-    w: StoredRef<'a, R>,
-    sizes: [usize; 2],
-) -> WeightCopy<'a, R> {
-    let params = param
-        .map(|id| (tape.params(), id))
-        .filter(|(params, id)| params.layout().entry(*id).shape[..] == sizes);
-    let (parallel, pool) = (tape.parallel(), tape.pool());
-    weight_copy(
-        level,
-        parallel,
-        params,
-        pool,
-        precision,
-        orientation,
-        w,
-        sizes,
-    )
 }
 
 /// Whether a value is kept in sixteen bits.

@@ -3,7 +3,8 @@
 use nd_core::autograd::{Accumulate, Stored, StoredRef};
 use nd_core::{Buffer, MemoryPool, Precision, bf16, f16, threads};
 
-use super::blocks::{Format, HalfMut, PART};
+use super::blocks::{BLOCK, Format, HalfMut, PART, ROOM};
+use super::sums::{column_sums_of, sum_rows};
 use super::weights::HalfWeight;
 use crate::activations::{Activation, activation_backward, activation_in_place};
 use crate::dispatch::SimdLevel;
@@ -12,9 +13,6 @@ use crate::matmul::{
 };
 use crate::reduce::column_sums;
 use crate::tree::for_each_block;
-
-/// f32 results of a block of rows that wait to be rounded, on the stack of the task: 128 KiB.
-const BLOCK: usize = 32 * 1024;
 
 /// Rows of such a block at most; fewer where rows are long.
 const BLOCK_ROWS: usize = 256;
@@ -186,19 +184,20 @@ impl<A: Operand> Product<'_, A> {
             '_,
             H,
         >| {
-            let mut wide = [0.0f32; BLOCK];
             let (mut first, mut z) = (piece.first, piece.z);
             for y in piece.y.chunks_mut((block * outputs).max(1)) {
                 let count = y.len() / outputs.max(1);
-                let wide = &mut wide[..y.len()];
-                begin(y, wide);
-                let c = MatMut::row_major(wide, count, outputs);
-                // The choice of the thread that asked holds for those that help.
-                engine.scope(|| {
-                    w.multiply(level, false, x.row_block(first, count), beta, c, in_product);
-                });
                 let (here, rest) = z.split_at_mut(if keeps_argument { y.len() } else { 0 });
-                finish(wide, y, here);
+                ROOM.with_borrow_mut(|wide| {
+                    let wide = &mut wide[..y.len()];
+                    begin(y, wide);
+                    let c = MatMut::row_major(wide, count, outputs);
+                    // The choice of the thread that asked holds for those that help.
+                    engine.scope(|| {
+                        w.multiply(level, false, x.row_block(first, count), beta, c, in_product);
+                    });
+                    finish(wide, y, here);
+                });
                 z = rest;
                 first += count;
             }
@@ -300,11 +299,6 @@ pub(crate) fn linear_backward(
         Precision::F16 => backward::<f16>(place, precision, sizes, layer),
         _ => backward::<bf16>(place, precision, sizes, layer),
     }
-}
-
-/// Rows whose gradients are summed before they join the others.
-fn sum_rows(cols: usize) -> usize {
-    (BLOCK / cols.max(1)).clamp(1, 128)
 }
 
 fn backward<H: Format>(
@@ -478,31 +472,33 @@ fn rounded_gradient<H: Format>(
         '_,
         H,
     >| {
-        let mut out = [0.0f32; BLOCK];
         let (mut saved_room, mut dy_room) = ([0.0f32; PART], [0.0f32; PART]);
         let mut partial = piece.partial;
         let mut start = piece.first * outputs;
         for dz in piece.dz.chunks_mut((block * outputs).max(1)) {
-            let found: &[f32] = match dy {
-                StoredRef::Full(dy) if plain => &dy[start..start + dz.len()],
-                _ => {
-                    let out = &mut out[..dz.len()];
-                    for (i, out) in out.chunks_mut(PART).enumerate() {
-                        let at = start + i * PART;
-                        let part = at..at + out.len();
-                        let dy = super::read(level, dy, part.clone(), &mut dy_room);
-                        let saved = super::read(level, saved, part, &mut saved_room);
-                        activation_backward(level, activation, saved, dy, out, Accumulate::Write);
-                    }
-                    out
-                }
-            };
             let (here, rest) = partial.split_at_mut(sums);
-            if sums > 0 {
-                column_sums(level, found, here, Accumulate::Write);
-            }
+            ROOM.with_borrow_mut(|out| {
+                let found: &[f32] = match dy {
+                    StoredRef::Full(dy) if plain => &dy[start..start + dz.len()],
+                    _ => {
+                        let out = &mut out[..dz.len()];
+                        for (i, out) in out.chunks_mut(PART).enumerate() {
+                            let at = start + i * PART;
+                            let part = at..at + out.len();
+                            let dy = super::read(level, dy, part.clone(), &mut dy_room);
+                            let saved = super::read(level, saved, part, &mut saved_room);
+                            let how = Accumulate::Write;
+                            activation_backward(level, activation, saved, dy, out, how);
+                        }
+                        out
+                    }
+                };
+                if sums > 0 {
+                    column_sums(level, found, here, Accumulate::Write);
+                }
+                H::narrow_all(level, found, dz);
+            });
             partial = rest;
-            H::narrow_all(level, found, dz);
             start += dz.len();
         }
     });
@@ -560,33 +556,4 @@ impl<H> GradientRows<'_, H> {
             },
         )
     }
-}
-
-/// `out[c] (+)= sum of the column c` of values in sixteen bits; the sums are f32.
-pub(crate) fn column_sums_of<H: Format>(
-    level: SimdLevel,
-    parallel: bool,
-    pool: &MemoryPool,
-    x: &[H],
-    out: &mut [f32],
-    accumulate: Accumulate,
-) {
-    let cols = out.len();
-    let rows = x.len() / cols.max(1);
-    if rows == 0 || cols > BLOCK {
-        let mut wide: Buffer<f32> = pool.take(x.len());
-        H::widen_all(level, x, &mut wide);
-        return column_sums(level, &wide, out, accumulate);
-    }
-    let block = sum_rows(cols);
-    let mut partial: Buffer<f32> = pool.take(rows.div_ceil(block) * cols);
-    threads::for_each_chunk(parallel, &mut partial, cols, |i, sums| {
-        let mut wide = [0.0f32; BLOCK];
-        let first = i * block;
-        let part = &x[first * cols..rows.min(first + block) * cols];
-        let wide = &mut wide[..part.len()];
-        H::widen_all(level, part, wide);
-        column_sums(level, wide, sums, Accumulate::Write);
-    });
-    column_sums(level, &partial, out, accumulate);
 }

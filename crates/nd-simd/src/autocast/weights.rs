@@ -1,22 +1,26 @@
-//! Weights rounded once, for the right side of products in sixteen bits.
+//! Weights rounded for the right side of products in sixteen bits.
 //!
-//! All shards share the rounded weight. Where the processor has no arithmetic for the format, each op that reads a weight also widens it, once for
-//! all its products: a step keeps sixteen bits of each weight, and 32 of the one that is read at the moment.
+//! Where the processor multiplies bf16, a weight is packed as those products read it: once for all shards, which share it, or, on a training tape
+//! that has the whole batch, by all threads for the op that reads it. Everywhere else the op that reads a weight rounds it into f32,
+//! on all threads where it may, and gives that back when it is done: such a step keeps no copy of a weight at all.
 
-use nd_core::autograd::{Layout, Orientation, Packed, ParamId, Params, StoredRef};
-use nd_core::{Buffer, MemoryPool, Precision, bf16, threads};
+use nd_core::autograd::{Layout, Orientation, Packed, ParamId, StoredRef, Tape};
+use nd_core::{Buffer, MemoryPool, Precision, bf16, f16, threads};
 
 use super::blocks::Format;
 use crate::dispatch::SimdLevel;
 use crate::lanes::SimdReal;
 use crate::matmul::{
     Bf16Engine, Epilogue, MatMut, MatRef, Operand, PackedBf16, multiply_packed,
-    multiply_packed_parallel, multiply_wide, pack_bf16, packed_bf16_len,
+    multiply_packed_parallel, multiply_wide, pack_bf16_on, packed_bf16_len,
 };
-use crate::permute::transpose;
+use crate::permute::transpose_then;
 
-/// Numbers that one thread widens at a time.
+/// Numbers that one thread rounds at a time.
 const PART: usize = 1 << 14;
+
+/// Numbers that are rounded together, on the stack.
+const ROUNDED: usize = 512;
 
 /// A weight `[k, n]` in the form that products take on the right.
 #[derive(Clone, Copy, Debug)]
@@ -50,154 +54,141 @@ impl HalfWeight<'_> {
 }
 
 /// A rounded weight.
-pub(crate) struct WeightCopy<'a, R: SimdReal> {
-    rounded: Rounded<'a, R>,
-    /// The same numbers `[k, n]` in f32, where there is no arithmetic for the format.
-    wide: Option<Buffer<f32>>,
+pub(crate) enum WeightCopy<'a> {
+    /// Packed, for all shards.
+    Shared(&'a [bf16]),
+    /// Packed, for one op.
+    Own(Buffer<bf16>),
+    /// The rounded numbers `[k, n]` in f32, for one op.
+    Wide(Precision, Buffer<f32>),
 }
 
-/// The one that all shards share, or a copy of a value that is no parameter.
-enum Rounded<'a, R: SimdReal> {
-    Shared(&'a Packed<R>),
-    Own(Packed<R>),
-}
-
-impl<R: SimdReal> Rounded<'_, R> {
-    fn packed(&self) -> &Packed<R> {
-        match self {
-            Self::Shared(packed) => packed,
-            Self::Own(packed) => packed,
-        }
-    }
-}
-
-impl<R: SimdReal> WeightCopy<'_, R> {
+impl WeightCopy<'_> {
     /// The weight `[k, n]` that [`weight_copy`] was asked for.
     pub(crate) fn view(&self, k: usize, n: usize) -> HalfWeight<'_> {
-        match (self.rounded.packed(), &self.wide) {
-            (Packed::Bf16(_), Some(wide)) => {
-                HalfWeight::Wide(Precision::Bf16, MatRef::row_major(wide, k, n))
+        match self {
+            Self::Shared(data) => HalfWeight::Bf16(PackedBf16::new(data, k, n)),
+            Self::Own(data) => HalfWeight::Bf16(PackedBf16::new(data, k, n)),
+            Self::Wide(precision, wide) => {
+                HalfWeight::Wide(*precision, MatRef::row_major(wide, k, n))
             }
-            (Packed::Bf16(data), None) => HalfWeight::Bf16(PackedBf16::new(data, k, n)),
-            (Packed::F16(_), Some(wide)) => {
-                HalfWeight::Wide(Precision::F16, MatRef::row_major(wide, k, n))
-            }
-            (Packed::F16(_), None) => unreachable!("f16 has no arithmetic and is widened"),
-            (Packed::Full(_), _) => unreachable!("copies of weights are made in sixteen bits"),
         }
     }
 }
 
-/// The weight `w [rows, cols]`, or its transpose, in sixteen bits for the right side of products.
+/// The weight `w [rows, cols]`, or its transpose, rounded for the right side of products.
+///
+/// A `param` that is read under its own shape is shared.
 pub(crate) fn weight_copy<'a, R: SimdReal>(
-    level: SimdLevel,
-    parallel: bool,
-    params: Option<(&'a Params<R>, ParamId)>,
-    pool: &MemoryPool,
+    tape: &'a Tape<R>,
     precision: Precision,
     orientation: Orientation,
+    param: Option<ParamId>,
     w: StoredRef<'_, R>,
     [rows, cols]: [usize; 2],
-) -> WeightCopy<'a, R> {
+) -> WeightCopy<'a> {
+    let (level, parallel, pool) = (tape.options().simd, tape.parallel(), tape.pool());
+    let w = super::stored_f32(w);
+    if precision == Precision::F16 {
+        let wide = widened::<f16>(level, parallel, pool, orientation, w, [rows, cols]);
+        return WeightCopy::Wide(precision, wide);
+    }
+    if Bf16Engine::at(level) == Bf16Engine::Widen {
+        let wide = widened::<bf16>(level, parallel, pool, orientation, w, [rows, cols]);
+        return WeightCopy::Wide(precision, wide);
+    }
     let (k, n) = match orientation {
         Orientation::AsStored => (rows, cols),
         Orientation::Transposed => (cols, rows),
     };
-    // Without arithmetic for the format, products read the numbers row by row.
-    let plain = precision == Precision::F16 || Bf16Engine::at(level) == Bf16Engine::Widen;
-    let (layout, len) = if plain {
-        (Layout::Rows, k * n)
-    } else {
-        (Layout::Panels, packed_bf16_len(k, n))
+    let len = packed_bf16_len(k, n);
+    let fill = |parallel: bool, out: &mut [bf16]| match w {
+        StoredRef::Full(w) => pack(level, parallel, orientation, w, [rows, cols], out),
+        StoredRef::Bf16(w) => pack(level, parallel, orientation, w, [rows, cols], out),
+        StoredRef::F16(w) => pack(level, parallel, orientation, w, [rows, cols], out),
     };
-    let w = super::stored_f32(w);
-    let fill = |packed: &mut Packed<R>| match packed {
-        Packed::Bf16(out) if plain => narrow(level, pool, orientation, w, [rows, cols], out),
-        Packed::Bf16(out) => match w {
-            StoredRef::Full(w) => pack(level, orientation, w, rows, cols, out),
-            StoredRef::Bf16(w) => pack(level, orientation, w, rows, cols, out),
-            StoredRef::F16(w) => pack(level, orientation, w, rows, cols, out),
-        },
-        Packed::F16(out) => narrow(level, pool, orientation, w, [rows, cols], out),
-        Packed::Full(_) => unreachable!("copies of weights are made in sixteen bits"),
+    // A step that trains on the whole batch reads each copy once.
+    let once = parallel && tape.is_recording();
+    let shared = param
+        .filter(|_| !once)
+        .map(|id| (tape.params(), id))
+        .filter(|(params, id)| params.layout().entry(*id).shape[..] == [rows, cols]);
+    let Some((params, id)) = shared else {
+        let mut own = pool.take(len);
+        fill(parallel, &mut own);
+        return WeightCopy::Own(own);
     };
-    let rounded = match params {
-        Some((params, id)) => {
-            let packs = params.packs();
-            Rounded::Shared(packs.get(id, orientation, layout, precision, len, fill))
+    let packs = params.packs();
+    let layout = Layout::Panels;
+    // Who waits for it may be in the thread pool: one thread packs.
+    let packed = packs.get(id, orientation, layout, precision, len, |packed| {
+        if let Packed::Bf16(out) = packed {
+            fill(false, out);
         }
-        None => {
-            let mut packed = match precision {
-                Precision::F16 => Packed::F16(pool.take(len)),
-                _ => Packed::Bf16(pool.take(len)),
-            };
-            fill(&mut packed);
-            Rounded::Own(packed)
-        }
-    };
-    let wide = match rounded.packed() {
-        Packed::Bf16(data) if plain => Some(widened(level, parallel, pool, data)),
-        Packed::Bf16(_) => None,
-        Packed::F16(data) => Some(widened(level, parallel, pool, data)),
-        Packed::Full(_) => unreachable!("copies of weights are made in sixteen bits"),
-    };
-    WeightCopy { rounded, wide }
+    });
+    match packed {
+        Packed::Bf16(data) => WeightCopy::Shared(data),
+        Packed::Full(_) | Packed::F16(_) => unreachable!("bf16 was asked for"),
+    }
 }
 
-/// Numbers of sixteen bits as f32.
+/// `w [rows, cols]` or its transpose, rounded to the format, in f32.
 fn widened<H: Format>(
     level: SimdLevel,
     parallel: bool,
     pool: &MemoryPool,
-    data: &[H],
-) -> Buffer<f32> {
-    let mut wide: Buffer<f32> = pool.take(data.len());
-    threads::for_each_chunk(parallel, &mut wide, PART, |i, wide| {
-        H::widen_all(level, &data[i * PART..][..wide.len()], wide);
-    });
-    wide
-}
-
-/// `w [rows, cols]` or its transpose, rounded.
-fn narrow<H: Format>(
-    level: SimdLevel,
-    pool: &MemoryPool,
     orientation: Orientation,
     w: StoredRef<'_, f32>,
     [rows, cols]: [usize; 2],
-    out: &mut [H],
-) {
-    let mut room: Buffer<f32>;
-    let w = match (H::of(w), w) {
-        (_, StoredRef::Full(w)) => w,
-        (Some(w), _) => {
-            room = pool.take(w.len());
-            H::widen_all(level, w, &mut room);
-            &room
+) -> Buffer<f32> {
+    let mut wide: Buffer<f32> = pool.take(rows * cols);
+    match (orientation, H::of(w), w) {
+        (Orientation::AsStored, Some(w), _) => {
+            threads::for_each_chunk(parallel, &mut wide, PART, |i, wide| {
+                H::widen_all(level, &w[i * PART..][..wide.len()], wide);
+            });
+        }
+        (Orientation::AsStored, None, StoredRef::Full(w)) => {
+            threads::for_each_chunk(parallel, &mut wide, PART, |i, wide| {
+                for (from, to) in w[i * PART..].chunks(ROUNDED).zip(wide.chunks_mut(ROUNDED)) {
+                    let narrow = &mut [H::ZERO; ROUNDED][..to.len()];
+                    H::narrow_all(level, &from[..to.len()], narrow);
+                    H::widen_all(level, narrow, to);
+                }
+            });
+        }
+        (Orientation::Transposed, Some(w), _) => {
+            let mut straight: Buffer<f32> = pool.take(w.len());
+            threads::for_each_chunk(parallel, &mut straight, PART, |i, wide| {
+                H::widen_all(level, &w[i * PART..][..wide.len()], wide);
+            });
+            transpose_then(level, parallel, &straight, [rows, cols], &mut wide, |_| {});
+        }
+        (Orientation::Transposed, None, StoredRef::Full(w)) => {
+            transpose_then(level, parallel, w, [rows, cols], &mut wide, |wide| {
+                for wide in wide.chunks_mut(ROUNDED) {
+                    let narrow = &mut [H::ZERO; ROUNDED][..wide.len()];
+                    H::narrow_all(level, wide, narrow);
+                    H::widen_all(level, narrow, wide);
+                }
+            });
         }
         _ => unreachable!("a run has one format"),
-    };
-    match orientation {
-        Orientation::AsStored => H::narrow_all(level, w, out),
-        Orientation::Transposed => {
-            let mut turned: Buffer<f32> = pool.take(w.len());
-            transpose(level, w, rows, cols, &mut turned);
-            H::narrow_all(level, &turned, out);
-        }
     }
+    wide
 }
 
 fn pack<B: Operand>(
     level: SimdLevel,
+    parallel: bool,
     orientation: Orientation,
     w: &[B],
-    rows: usize,
-    cols: usize,
+    [rows, cols]: [usize; 2],
     out: &mut [bf16],
 ) {
     let w = MatRef::row_major(w, rows, cols);
     match orientation {
-        Orientation::AsStored => pack_bf16(level, w, out),
-        Orientation::Transposed => pack_bf16(level, w.t(), out),
+        Orientation::AsStored => pack_bf16_on(level, parallel, w, out),
+        Orientation::Transposed => pack_bf16_on(level, parallel, w.t(), out),
     }
 }

@@ -27,12 +27,12 @@ mod stack;
 mod view;
 
 pub use array::{gemm, gemm_into, gemv, gemv_into};
-pub(crate) use half::multiply_wide;
 pub use half::{
     BF16_ENV, Bf16Engine, HALF_PRODUCT_ERROR, Operand, PackedBf16, UnknownBf16Engine,
     multiply_half, multiply_half_parallel, multiply_packed, multiply_packed_parallel, pack_bf16,
     packed_bf16_len,
 };
+pub(crate) use half::{multiply_wide, pack_bf16_on};
 pub use parallel::{multiply_fused_parallel, multiply_parallel, multiply_stack_parallel};
 pub use prepacked::Packed;
 pub use stack::{StackMut, StackRef};

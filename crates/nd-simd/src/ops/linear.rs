@@ -116,9 +116,8 @@ fn in_half<'t, R: SimdReal>(
     let (inputs, outputs) = (w.shape().rows(), w.shape().cols());
     let sizes = [x.shape().rows(), inputs, outputs];
     let bias = b.map(Var::value);
-    let copy = autocast::weight_copy_of(
+    let copy = autocast::weight_copy(
         tape,
-        level,
         precision,
         Orientation::AsStored,
         w.param_id(),
@@ -263,9 +262,8 @@ impl<R: SimdReal> Linear<R> {
         let rows = step.shape(self.x).rows();
         let mut db = self.b.and_then(|b| step.grad(b));
         let copy = step.wants(self.x).then(|| {
-            autocast::weight_copy_of(
+            autocast::weight_copy(
                 tape,
-                level,
                 precision,
                 Orientation::Transposed,
                 step.param_id(self.w),

@@ -10,7 +10,8 @@ use crate::autocast::{self, Format, InputSlot};
 use crate::elementwise::{accumulate, add_forward};
 use crate::lanes::SimdReal;
 use crate::recurrent::{
-    GradTarget, HalfGradients, HalfLayer, Sequence, lstm_backward_half, lstm_forward_half,
+    GradTarget, HalfLayer, Sequence, WeightGradients, lstm_backward_half, lstm_forward_half,
+    lstm_input_gradient, lstm_weight_gradients,
 };
 
 /// Runs and records the layer; shapes have been checked.
@@ -46,9 +47,8 @@ fn run<'t, H: Format, R: SimdReal>(
         bias
     });
     let copy = |w: Var<'t, R>, inputs| {
-        autocast::weight_copy_of(
+        autocast::weight_copy(
             tape,
-            level,
             precision,
             Orientation::AsStored,
             w.param_id(),
@@ -94,7 +94,7 @@ fn run<'t, H: Format, R: SimdReal>(
             w_hh: weights.w_hh.id(),
             biases: weights.biases.map(|(b_ih, b_hh)| [b_ih.id(), b_hh.id()]),
             gates: RefCell::new(H::keep(gates)),
-            cells: H::keep(cells),
+            cells: RefCell::new(Some(H::keep(cells))),
         }
     })
 }
@@ -107,7 +107,8 @@ struct HalfLstm {
     biases: Option<[NodeId; 2]>,
     /// The backward pass turns the gates into their gradients, in place.
     gates: RefCell<Stored<f32>>,
-    cells: Stored<f32>,
+    /// It gives them back once their gradients are known: then the gradient of the input finds memory of their size.
+    cells: RefCell<Option<Stored<f32>>>,
 }
 
 impl<R: SimdReal> Op<R> for HalfLstm {
@@ -130,9 +131,8 @@ impl HalfLstm {
         let Sequence { input, hidden, .. } = self.sequence;
         let width = 4 * hidden;
         let copy = |w: NodeId, inputs| {
-            autocast::weight_copy_of(
+            autocast::weight_copy(
                 tape,
-                level,
                 precision,
                 Orientation::Transposed,
                 step.param_id(w),
@@ -140,49 +140,48 @@ impl HalfLstm {
                 [inputs, width],
             )
         };
-        let w_ih_t = step.wants(self.x).then(|| copy(self.w_ih, input));
-        let w_hh_t = copy(self.w_hh, hidden);
+        let layer = HalfLayer {
+            level,
+            parallel: step.parallel(),
+            pool: step.pool(),
+            precision,
+            sequence: self.sequence,
+        };
+        let mut gates = self.gates.borrow_mut();
+        let (Some(gates), Some(y)) = (H::of_mut(&mut gates), H::of(step.stored_y())) else {
+            unreachable!("a run has one format");
+        };
+        {
+            let cells = self.cells.take();
+            let Some(cells) = cells.as_ref().and_then(|cells| H::of(cells.view())) else {
+                unreachable!("a run has one format, and a backward pass runs once");
+            };
+            let w_hh_t = copy(self.w_hh, hidden);
+            let dy = autocast::stored_f32(step.stored_dy());
+            lstm_backward_half(layer, w_hh_t.view(width, hidden), gates, cells, dy);
+        }
         let wants_bias = self
             .biases
             .is_some_and(|ids| ids.iter().any(|&id| step.wants(id)));
         let mut db = wants_bias.then(|| step.pool().take::<f32>(width));
         {
-            let mut gates = self.gates.borrow_mut();
-            let gates = H::of_mut(&mut gates);
-            let parts = gates
-                .zip(H::of(self.cells.view()))
-                .zip(H::of(step.stored_y()));
-            let Some(((gates, cells), y)) = parts else {
-                unreachable!("a run has one format");
-            };
-            let mut dx = InputSlot::of(step, self.x);
             let mut dw_ih = step.grad(self.w_ih);
             let mut dw_hh = step.grad(self.w_hh);
-            let given = lstm_backward_half(
-                HalfLayer {
-                    level,
-                    parallel: step.parallel(),
-                    pool: step.pool(),
-                    precision,
-                    sequence: self.sequence,
-                },
-                w_ih_t.as_ref().map(|w| w.view(width, input)),
-                w_hh_t.view(width, hidden),
-                autocast::stored_f32(step.stored(self.x)),
-                gates,
-                cells,
-                y,
-                autocast::stored_f32(step.stored_dy()),
-                HalfGradients {
-                    x: dx.gradient(),
-                    w_ih: target(&mut dw_ih),
-                    w_hh: target(&mut dw_hh),
-                    bias: db.as_mut().map(|db| GradTarget {
-                        values: &mut db[..],
-                        accumulate: nd_core::autograd::Accumulate::Write,
-                    }),
-                },
-            );
+            let gradients = WeightGradients {
+                w_ih: target(&mut dw_ih),
+                w_hh: target(&mut dw_hh),
+                bias: db.as_mut().map(|db| GradTarget {
+                    values: &mut db[..],
+                    accumulate: nd_core::autograd::Accumulate::Write,
+                }),
+            };
+            let x = autocast::stored_f32(step.stored(self.x));
+            lstm_weight_gradients(layer, x, gates, y, gradients);
+        }
+        if step.wants(self.x) {
+            let mut dx = InputSlot::of(step, self.x);
+            let w_ih_t = copy(self.w_ih, input);
+            let given = lstm_input_gradient(layer, w_ih_t.view(width, input), gates, dx.gradient());
             if let Some(dx) = given {
                 step.give(self.x, autocast::from_f32(dx));
             }

@@ -3,7 +3,8 @@
 //! Each step is computed in f32 in memory that stays in the second cache level, from the rounded input, the rounded state and rounded
 //! weights; the cell goes from step to step in f32. What leaves the step (state, gates, cell) is rounded block by block
 //! while it is in the first cache level. The backward pass widens the same blocks; the gradients of the gates are rounded where
-//! they are kept, so the products that make gradients of weights and inputs read sixteen bits on both sides.
+//! they are kept, so the products that make gradients of weights and inputs read sixteen bits on both sides. These products are functions of
+//! their own, so that the memory of the cells is free for the gradient of the input.
 
 use nd_core::autograd::{Stored, StoredRef};
 use nd_core::{Buffer, MemoryPool, Precision};
@@ -27,6 +28,9 @@ pub(crate) struct HalfLayer<'a> {
     pub(crate) precision: Precision,
     pub(crate) sequence: Sequence,
 }
+
+/// States that a step has room for in f32: what the backward pass needs, and the forward pass asks for the same memory.
+const ROOM: usize = 9;
 
 /// Some rows of a step on their way out.
 struct Out<'a, H> {
@@ -122,10 +126,11 @@ pub(crate) fn lstm_forward_half<H: Format>(
     if state == 0 {
         return;
     }
-    let mut room: Buffer<f32> = pool.take(7 * state);
+    let mut room: Buffer<f32> = pool.take(ROOM * state);
     let (wide, room) = room.split_at_mut(4 * state);
     let (mut c, room) = room.split_at_mut(state);
-    let (mut c_next, h) = room.split_at_mut(state);
+    let (mut c_next, room) = room.split_at_mut(state);
+    let (h, _) = room.split_at_mut(state);
     let with_bias = Epilogue {
         bias,
         ..Epilogue::default()
@@ -172,14 +177,6 @@ pub(crate) fn lstm_forward_half<H: Format>(
         );
         std::mem::swap(&mut c, &mut c_next);
     }
-}
-
-/// Where the gradients of [`lstm_forward_half`] go; `None` for those nobody wants.
-pub(crate) struct HalfGradients<'a> {
-    pub(crate) x: InputGradient<'a>,
-    pub(crate) w_ih: Option<GradTarget<'a, f32>>,
-    pub(crate) w_hh: Option<GradTarget<'a, f32>>,
-    pub(crate) bias: Option<GradTarget<'a, f32>>,
 }
 
 /// Some rows of a step, backward.
@@ -268,36 +265,31 @@ impl<H: Format> Back<'_, H> {
     }
 }
 
-/// The gradients of [`lstm_forward_half`]; the gates are used up.
+/// From the last step to the first: turns the gates of [`lstm_forward_half`] into the gradients of their arguments, rounded.
 ///
-/// `w_ih_t` and `w_hh_t` are the transposes of the weights, `[4 H, I]` (for `x` only) and `[4 H, H]`. The gradient of `x` is returned when
-/// it is rounded.
+/// `w_hh_t` is the transpose of the weight, `[4 H, H]`. Nobody reads the cells after it.
 pub(crate) fn lstm_backward_half<H: Format>(
     layer: HalfLayer<'_>,
-    w_ih_t: Option<HalfWeight<'_>>,
     w_hh_t: HalfWeight<'_>,
-    x: StoredRef<'_, f32>,
     gates: &mut [H],
     cells: &[H],
-    y: &[H],
     dy: StoredRef<'_, f32>,
-    gradients: HalfGradients<'_>,
-) -> Option<Stored<f32>> {
+) {
     let HalfLayer {
         level,
         parallel,
         pool,
-        precision,
         sequence,
+        ..
     } = layer;
     let Sequence {
         steps,
         rows,
-        input,
         hidden,
+        ..
     } = sequence;
     let state = rows * hidden;
-    let mut room: Buffer<f32> = pool.take(9 * state);
+    let mut room: Buffer<f32> = pool.take(ROOM * state);
     let (wide, rest) = room.split_at_mut(4 * state);
     let (c, rest) = rest.split_at_mut(state);
     let (before, rest) = rest.split_at_mut(state);
@@ -332,7 +324,37 @@ pub(crate) fn lstm_backward_half<H: Format>(
             w_hh_t.multiply(level, parallel, d, 0.0, into, Epilogue::default());
         }
     }
-    let all = MatRef::row_major(&*gates, steps * rows, 4 * hidden);
+}
+
+/// Where the gradients of the weights of [`lstm_forward_half`] go; `None` for those nobody wants.
+pub(crate) struct WeightGradients<'a> {
+    pub(crate) w_ih: Option<GradTarget<'a, f32>>,
+    pub(crate) w_hh: Option<GradTarget<'a, f32>>,
+    pub(crate) bias: Option<GradTarget<'a, f32>>,
+}
+
+/// The gradients of the weights, from what [`lstm_backward_half`] left in the gates.
+pub(crate) fn lstm_weight_gradients<H: Format>(
+    layer: HalfLayer<'_>,
+    x: StoredRef<'_, f32>,
+    gates: &[H],
+    y: &[H],
+    gradients: WeightGradients<'_>,
+) {
+    let HalfLayer {
+        level,
+        parallel,
+        pool,
+        precision,
+        sequence,
+    } = layer;
+    let Sequence {
+        steps,
+        rows,
+        input,
+        hidden,
+    } = sequence;
+    let all = MatRef::row_major(gates, steps * rows, 4 * hidden);
     let end = Epilogue::default();
     if let Some(target) = gradients.w_hh {
         let beta = target.accumulate.beta();
@@ -382,20 +404,43 @@ pub(crate) fn lstm_backward_half<H: Format>(
             target.accumulate,
         );
     }
-    let w_ih_t = w_ih_t?;
+}
+
+/// The gradient of the input, from what [`lstm_backward_half`] left in the gates; it is returned when it is new and rounded.
+///
+/// `w_ih_t` is the transpose of the weight, `[4 H, I]`.
+pub(crate) fn lstm_input_gradient<H: Format>(
+    layer: HalfLayer<'_>,
+    w_ih_t: HalfWeight<'_>,
+    gates: &[H],
+    dx: InputGradient<'_>,
+) -> Option<Stored<f32>> {
+    let HalfLayer {
+        level,
+        parallel,
+        pool,
+        sequence,
+        ..
+    } = layer;
+    let Sequence {
+        steps,
+        rows,
+        input,
+        hidden,
+    } = sequence;
     let place = Place {
         level,
         parallel,
         pool,
     };
     let sizes = [steps * rows, 4 * hidden, input];
-    match gradients.x {
+    match dx {
         InputGradient::None => None,
         InputGradient::Into(dx) => {
             let beta = dx.accumulate.beta();
             let dx = MatMut::row_major(dx.values, steps * rows, input);
-            let all = MatRef::row_major(&*gates, steps * rows, 4 * hidden);
-            w_ih_t.multiply(level, parallel, all, beta, dx, end);
+            let all = MatRef::row_major(gates, steps * rows, 4 * hidden);
+            w_ih_t.multiply(level, parallel, all, beta, dx, Epilogue::default());
             None
         }
         InputGradient::Rounded => Some(rounded_product::<H>(place, gates, w_ih_t, sizes)),

@@ -30,7 +30,10 @@ pub use rnn::{RnnActivation, RnnGradients, RnnWeights, rnn_backward, rnn_forward
 
 pub(crate) use gru::{gru_backward_with, gru_forward_with};
 pub(crate) use lstm::{lstm_backward_with, lstm_forward_with};
-pub(crate) use lstm_half::{HalfGradients, HalfLayer, lstm_backward_half, lstm_forward_half};
+pub(crate) use lstm_half::{
+    HalfLayer, WeightGradients, lstm_backward_half, lstm_forward_half, lstm_input_gradient,
+    lstm_weight_gradients,
+};
 pub(crate) use rnn::{rnn_backward_with, rnn_forward_with};
 
 use nd_core::Precision;

@@ -238,6 +238,10 @@ fn whole_numbers_are_exact_across_blocks_of_rows_and_of_k() {
         (200, 513, 17),
         (3, 2049, 130),
         (192, 256, 64),
+        // Few rows, whose packed strips stay while several panels and blocks of k pass; and one row more.
+        (128, 1400, 130),
+        (33, 2600, 66),
+        (129, 1300, 70),
         (100, 0, 5),
         (0, 4, 4),
     ] {

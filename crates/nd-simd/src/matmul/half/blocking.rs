@@ -16,7 +16,7 @@ use super::Operand;
 use super::dot::PairDot;
 use super::engine::{Engine, Tile, panel_rows};
 use super::pack::{
-    PANEL, PackedBf16, pack_panels, packed_bf16_len, padded_rows, stored_width, take,
+    PANEL, PackedBf16, pack_bf16_on, packed_bf16_len, padded_rows, stored_width, take,
 };
 use super::scratch::{ROW_BLOCK, Scratch};
 use super::task::{Chosen, Right, Task};
@@ -26,9 +26,6 @@ use crate::matmul::view::MatRef;
 
 /// Rows of A in a block that is read in place: at most 512 KiB of a block of k.
 const IN_PLACE_ROWS: usize = 512;
-
-/// Panels that one thread packs together, row by row.
-const PANELS_AT_ONCE: usize = 4;
 
 /// Columns of C from which on an A that is not bf16 is brought to bf16 as a whole first.
 const NARROW_COLUMNS: usize = 2 * PANEL;
@@ -111,7 +108,7 @@ impl<A: Operand, B: Operand> Task<'_, A, B> {
             && (m > self.row_block() || grid.down() > 1)
         {
             let mut packed = take(packed_bf16_len(k, n));
-            self.pack_whole(plain, &mut packed, parallel);
+            pack_bf16_on(self.level, parallel, plain, &mut packed);
             shared = packed;
             b = Right::Packed(PackedBf16::new(&shared, k, n));
         }
@@ -136,22 +133,6 @@ impl<A: Operand, B: Operand> Task<'_, A, B> {
             Chosen::Tiles(_) => return usize::MAX,
         };
         if in_place { IN_PLACE_ROWS } else { ROW_BLOCK }
-    }
-
-    fn pack_whole(&self, b: MatRef<'_, B>, target: &mut [bf16], parallel: bool) {
-        let group = PANELS_AT_ONCE * padded_rows(b.rows()) * PANEL;
-        if group == 0 {
-            return;
-        }
-        let pack = |(index, target): (usize, &mut [bf16])| {
-            pack_panels(self.level, b, index * PANELS_AT_ONCE * PANEL, target);
-        };
-        if parallel {
-            use rayon::prelude::*;
-            target.par_chunks_mut(group).enumerate().for_each(pack);
-        } else {
-            target.chunks_mut(group).enumerate().for_each(pack);
-        }
     }
 
     /// One block of C; `cols` starts at a multiple of [`PANEL`].

@@ -37,6 +37,7 @@ use nd_core::options::Precision;
 use nd_core::{Element, bf16, f16};
 
 pub use choice::{BF16_ENV, Bf16Engine, UnknownBf16Engine};
+pub(crate) use pack::pack_bf16_on;
 pub use pack::{PackedBf16, pack_bf16, packed_bf16_len};
 
 use super::Epilogue;

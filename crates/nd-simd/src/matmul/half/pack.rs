@@ -8,7 +8,7 @@
 //! from its first to its last byte while the product runs down its rows, a pair is what one lane of the dot product takes, and sixteen
 //! pairs of sixteen columns are a tile.
 
-use nd_core::{Buffer, Element, MemoryPool, bf16};
+use nd_core::{Buffer, Element, MemoryPool, bf16, threads};
 
 use super::Operand;
 use super::widen::narrow_pair;
@@ -138,6 +138,32 @@ pub fn pack_bf16<B: Operand>(level: SimdLevel, b: MatRef<'_, B>, target: &mut [b
         "the target of a packed {rows} x {cols} matrix"
     );
     pack_panels(level, b, 0, target);
+}
+
+/// Panels that one thread packs together, row by row.
+const PANELS_AT_ONCE: usize = 4;
+
+/// [`pack_bf16`], on all threads of the current pool when `parallel`.
+///
+/// # Panics
+/// As [`pack_bf16`].
+#[track_caller]
+pub(crate) fn pack_bf16_on<B: Operand>(
+    level: SimdLevel,
+    parallel: bool,
+    b: MatRef<'_, B>,
+    target: &mut [bf16],
+) {
+    let (rows, cols) = (b.rows(), b.cols());
+    assert_eq!(
+        target.len(),
+        packed_bf16_len(rows, cols),
+        "the target of a packed {rows} x {cols} matrix"
+    );
+    let group = PANELS_AT_ONCE * padded_rows(rows) * PANEL;
+    threads::for_each_chunk(parallel, target, group.max(1), |i, target| {
+        pack_panels(level, b, i * PANELS_AT_ONCE * PANEL, target);
+    });
 }
 
 /// Rows of a row-major B that all panels take before the next ones: they lie in as many pages. A multiple of 32, because zeros

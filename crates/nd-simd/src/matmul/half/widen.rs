@@ -26,14 +26,17 @@ use crate::matmul::kernel::PIECE;
 use crate::matmul::view::{MatMut, MatRef};
 use crate::matmul::{Epilogue, multiply_fused, multiply_fused_parallel};
 
-/// Numbers of a block of B: 1 MiB of f32.
-const RIGHT: usize = 1 << 18;
+/// Numbers of a block of B: 256 KiB of f32.
+const RIGHT: usize = 1 << 16;
 
 /// Rows of B in a block at most.
 const DEPTH: usize = 2048;
 
+/// The same for all threads together.
+const RIGHT_PARALLEL: usize = 1 << 18;
+
 /// Numbers of a block of A that one thread widens and multiplies.
-const LEFT: usize = 1 << 17;
+const LEFT: usize = 1 << 15;
 
 /// The same for all threads together.
 const LEFT_PARALLEL: usize = 1 << 19;
@@ -213,8 +216,13 @@ impl<A: Operand, B: Operand> Task<'_, A, B> {
     pub(super) fn run_widened(&self, parallel: bool) {
         let (level, precision) = (self.level, self.precision);
         let (m, k, n) = (self.a.rows(), self.a.cols(), self.b.cols());
-        // By the shape alone, and whole chains.
-        let depth = (RIGHT / n / PIECE * PIECE).clamp(PIECE, DEPTH).min(k);
+        let (left, right) = if parallel {
+            (LEFT_PARALLEL, RIGHT_PARALLEL)
+        } else {
+            (LEFT, RIGHT)
+        };
+        // Whole chains: so the sums do not depend on it.
+        let depth = (right / n / PIECE * PIECE).clamp(PIECE, DEPTH).min(k);
         let b_lent = match self.b {
             Right::Wide(b) => Some(b),
             Right::Plain(b) => lent(precision, b),
@@ -223,7 +231,7 @@ impl<A: Operand, B: Operand> Task<'_, A, B> {
         let a_lent = lent(precision, self.a);
         let height = match a_lent {
             Some(_) => m,
-            None => (if parallel { LEFT_PARALLEL } else { LEFT } / depth.max(1)).clamp(1, m),
+            None => (left / depth.max(1)).clamp(1, m),
         };
         let mut b_room = take::<f32>(if b_lent.is_some() { 0 } else { depth * n });
         let mut a_room = take::<f32>(if a_lent.is_some() { 0 } else { height * depth });

@@ -1,9 +1,10 @@
 //! The loops around the tile kernel.
 
+use std::cell::RefCell;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use nd_core::DType;
+use nd_core::{Buffer, DType, bf16};
 
 use super::Tiles;
 use super::config::{TILE, TileGuard};
@@ -19,11 +20,18 @@ use crate::matmul::kernel::{Output, Store};
 /// Numbers of k in a block at most: the strip of A that is packed has room for as many.
 const K_BLOCK: usize = 1280;
 
+/// Pairs in a strip of A: two tiles of rows.
+const STRIP: usize = TILE * K_BLOCK;
+
 /// Elements of B that stay in half of the second cache level while A passes.
 const CACHED_RIGHT: usize = 1 << 19;
 
 /// Columns of B in a block at most.
 const MOST_COLUMNS: usize = 512;
+
+/// Rows of A up to which all of its packed strips stay in the second cache level beside one panel of B. They are packed once then, and B is
+/// packed panel by panel, to the same little room for every product: gradients of weights, over thousands of rows, need no more.
+const FEW_ROWS: usize = 8 * TILE;
 
 /// Steps of a kernel up to which writing C takes longer than computing it.
 const SHORT_FOR_C: usize = 3;
@@ -33,6 +41,28 @@ const SHORT_FOR_A: usize = 8;
 
 /// Numbers of C that do not stay in the second cache level (and half as many of A), so that it pays to ask for them early.
 const UNCACHED: usize = 1 << 18;
+
+/// Room for one packed panel of B, at the beginning of a cache line.
+#[repr(C, align(64))]
+struct PanelRoom([bf16; K_BLOCK * PANEL]);
+
+thread_local! {
+    /// The panel of products that keep their strips; the thread's own, so that it stays in its second cache level.
+    static PANEL_ROOM: RefCell<PanelRoom> = const { RefCell::new(PanelRoom([bf16::ZERO; K_BLOCK * PANEL])) };
+}
+
+/// What [`Tiles::columns`] goes over, and in which blocks.
+struct Columns {
+    rows: Range<usize>,
+    cols: Range<usize>,
+    /// Rows of a strip.
+    height: usize,
+    /// Numbers of k in a block.
+    depth: usize,
+    /// Columns in a block.
+    width: usize,
+    keeps_strips: bool,
+}
 
 /// How many rows one block has, when there are `m`: at most two tiles, and all blocks alike.
 fn block_height(m: usize) -> usize {
@@ -46,8 +76,8 @@ fn block_depth(k: usize) -> usize {
 }
 
 /// How many columns a block has.
-fn block_width(m: usize, depth: usize) -> usize {
-    if m <= 2 * TILE {
+fn block_width(m: usize, depth: usize, keeps_strips: bool) -> usize {
+    if m <= 2 * TILE || keeps_strips {
         // One strip of A reads B once: while it is in the first cache level.
         return PANEL;
     }
@@ -83,13 +113,20 @@ impl Tiles {
         if in_place && k.is_multiple_of(STEP) {
             // SAFETY: the caller's; the guard has this height; no strip is needed.
             unsafe { self.columns(task, b, rows, cols, height, &mut []) };
+        } else if matches!(b, Right::Plain(_)) && (2 * TILE + 1..=FEW_ROWS).contains(&rows.len()) {
+            let mut room: Buffer<f32> = take(FEW_ROWS / (2 * TILE) * STRIP);
+            // SAFETY: the same words; only pairs of bf16 are written to them.
+            let strips =
+                unsafe { std::slice::from_raw_parts_mut(room.as_mut_ptr().cast(), room.len()) };
+            // SAFETY: as above, and there is room for all strips.
+            unsafe { self.columns(task, b, rows, cols, height, strips) };
         } else {
-            // SAFETY: as above, and the room is for whole strips.
+            // SAFETY: as above, and the room is for a whole strip.
             with_strip(|strip| unsafe { self.columns(task, b, rows, cols, height, strip) });
         }
     }
 
-    /// [`Tiles::block`] with room for a strip, unless all of A is read in place.
+    /// [`Tiles::block`] with room for a strip or for all of them, unless all of A is read in place.
     ///
     /// # Safety
     /// As [`Tiles::block`]; a guard for this height is alive.
@@ -100,34 +137,73 @@ impl Tiles {
         rows: Range<usize>,
         cols: Range<usize>,
         height: usize,
-        strip: &mut [MaybeUninit<u32>],
+        strips: &mut [MaybeUninit<u32>],
     ) {
-        let k = task.a.cols();
-        let depth = block_depth(k);
-        let width = block_width(rows.len(), depth);
-        let in_place = A::DTYPE == DType::Bf16 && task.a.col_stride() == 1;
-        let mut scratch = match b {
-            Right::Plain(_) => Some(take(packed_bf16_len(depth, width.min(cols.len())))),
-            Right::Packed(_) => None,
-            Right::Wide(_) => unreachable!("what is widened has loops of its own"),
+        let keeps_strips = rows.len().div_ceil(height) * STRIP <= strips.len();
+        let depth = block_depth(task.a.cols());
+        let width = block_width(rows.len(), depth, keeps_strips);
+        let columns = Columns {
+            rows,
+            cols,
+            height,
+            depth,
+            width,
+            keeps_strips,
         };
+        match b {
+            // SAFETY: the caller's; a packed panel has room.
+            Right::Plain(_) if keeps_strips => PANEL_ROOM.with_borrow_mut(|room| unsafe {
+                self.columns_in(task, b, columns, strips, &mut room.0);
+            }),
+            Right::Plain(_) => {
+                let width = width.min(columns.cols.len());
+                let mut room = take(packed_bf16_len(depth, width));
+                // SAFETY: the caller's; a packed block has room.
+                unsafe { self.columns_in(task, b, columns, strips, &mut room) };
+            }
+            // SAFETY: the caller's.
+            Right::Packed(_) => unsafe { self.columns_in(task, b, columns, strips, &mut []) },
+            Right::Wide(_) => unreachable!("what is widened has loops of its own"),
+        }
+    }
+
+    /// [`Tiles::columns`] with room for blocks of B that are packed on the way.
+    ///
+    /// # Safety
+    /// As [`Tiles::columns`].
+    unsafe fn columns_in<A: Operand, B: Operand>(
+        self,
+        task: &Task<'_, A, B>,
+        b: Right<'_, B>,
+        columns: Columns,
+        strips: &mut [MaybeUninit<u32>],
+        room: &mut [bf16],
+    ) {
+        let Columns {
+            rows,
+            cols,
+            height,
+            depth,
+            width,
+            keeps_strips,
+        } = columns;
+        let k = task.a.cols();
+        let in_place = A::DTYPE == DType::Bf16 && task.a.col_stride() == 1;
         let mut store = Store::first(task.alpha, task.beta);
         for start in (0..k).step_by(depth) {
             let depth = depth.min(k - start);
             let steps = depth.div_ceil(STEP);
             for column in cols.clone().step_by(width) {
                 let width = width.min(cols.end - column);
-                let (packed, first) = match (b, &mut scratch) {
-                    (Right::Plain(b), Some(scratch)) => {
-                        let scratch = &mut scratch[..packed_bf16_len(depth, width)];
+                let (packed, first) = match b {
+                    Right::Plain(b) => {
+                        let room = &mut room[..packed_bf16_len(depth, width)];
                         let part = b.row_block(start, depth).col_block(column, width);
-                        pack_panels(task.level, part, 0, scratch);
-                        (PackedBf16::new(scratch, depth, width), (0, 0))
+                        pack_panels(task.level, part, 0, room);
+                        (PackedBf16::new(room, depth, width), (0, 0))
                     }
-                    (Right::Packed(packed), _) => (packed, (start / 2, column)),
-                    (Right::Plain(_) | Right::Wide(_), _) => {
-                        unreachable!("a plain operand has scratch, a wide one is not for tiles")
-                    }
+                    Right::Packed(packed) => (packed, (start / 2, column)),
+                    Right::Wide(_) => unreachable!("what is widened has loops of its own"),
                 };
                 let block = Block {
                     tiles: self,
@@ -139,12 +215,13 @@ impl Tiles {
                     cols: column..column + width,
                     k: start..start + depth,
                     store,
+                    keeps_strips,
                     leftmost: column == cols.start,
                     fetch_c: steps <= SHORT_FOR_C && rows.len() * cols.len() >= UNCACHED,
                     fetch_a: steps <= SHORT_FOR_A && in_place && rows.len() * k >= 2 * UNCACHED,
                 };
                 // SAFETY: a part of the caller's block.
-                unsafe { block.run(strip) };
+                unsafe { block.run(strips) };
             }
             store = store.next();
         }
@@ -156,8 +233,8 @@ impl Tiles {
 fn with_strip(run: impl FnOnce(&mut [MaybeUninit<u32>])) {
     /// A strip begins at a cache line.
     #[repr(C, align(64))]
-    struct Room([MaybeUninit<u32>; TILE * K_BLOCK]);
-    run(&mut Room([MaybeUninit::uninit(); TILE * K_BLOCK]).0);
+    struct Room([MaybeUninit<u32>; STRIP]);
+    run(&mut Room([MaybeUninit::uninit(); STRIP]).0);
 }
 
 /// A block of B and all rows.
@@ -172,6 +249,8 @@ struct Block<'a, 't, A, B> {
     cols: Range<usize>,
     k: Range<usize>,
     store: Store<f32>,
+    /// Whether a packed strip stays until the last columns of this block of k.
+    keeps_strips: bool,
     /// Whether these are the first columns for this block of k.
     leftmost: bool,
     /// Whether lines of C are asked for before they are written.
@@ -183,16 +262,17 @@ struct Block<'a, 't, A, B> {
 impl<A: Operand, B: Operand> Block<'_, '_, A, B> {
     /// # Safety
     /// As [`Tiles::block`]; a guard for this height is alive.
-    unsafe fn run(&self, strip: &mut [MaybeUninit<u32>]) {
+    unsafe fn run(&self, strips: &mut [MaybeUninit<u32>]) {
         let task = self.task;
         let is_last = self.k.end == task.a.cols();
         let mut row = self.rows.start;
+        let mut index = 0;
         while row < self.rows.end {
             // The last block begins early; what the one before has stored stays.
             let start = row.min(self.rows.end - self.height);
             // SAFETY: the caller's.
             unsafe {
-                let left = self.left(start, strip);
+                let left = self.left(start, index, strips);
                 self.strip(start, row - start, left, is_last);
                 if is_last {
                     let c = task
@@ -204,15 +284,16 @@ impl<A: Operand, B: Operand> Block<'_, '_, A, B> {
                 }
             }
             row = start + self.height;
+            index += usize::from(self.keeps_strips);
         }
     }
 
-    /// Rows of A from `row` on, in place or packed.
+    /// Rows of A from `row` on, in place or packed as a strip.
     ///
     /// # Safety
     /// As [`Block::run`].
     #[inline(always)]
-    unsafe fn left(&self, row: usize, strip: &mut [MaybeUninit<u32>]) -> Left {
+    unsafe fn left(&self, row: usize, index: usize, strips: &mut [MaybeUninit<u32>]) -> Left {
         let a = &self.task.a;
         let strides = (a.row_stride(), a.col_stride());
         let from = a.data().as_ptr();
@@ -224,11 +305,9 @@ impl<A: Operand, B: Operand> Block<'_, '_, A, B> {
                 row_bytes: 2 * strides.0,
             };
         }
-        let target: *mut u32 = strip.as_mut_ptr().cast();
+        let target: *mut u32 = strips[index * STRIP..].as_mut_ptr().cast();
         let row_bytes = depth.next_multiple_of(STEP) * 2;
-        // A single strip was packed for the first columns.
-        let is_there = self.rows.len() == self.height && !self.leftmost;
-        if !is_there {
+        if self.leftmost || !self.keeps_strips {
             let packing = self.tiles.packing;
             // SAFETY: the rows lie inside A; the strip has room for two tiles of rows.
             unsafe { packing.pack_left(from, strides, self.height, depth, target) };
@@ -365,8 +444,10 @@ mod tests {
     fn blocks_of_columns_are_whole_panels() {
         for depth in (STEP..=K_BLOCK).step_by(STEP) {
             for m in [1, 32, 33, 1000] {
-                let width = block_width(m, depth);
-                assert!(width.is_multiple_of(PANEL) && (PANEL..=MOST_COLUMNS).contains(&width));
+                for keeps_strips in [false, true] {
+                    let width = block_width(m, depth, keeps_strips);
+                    assert!(width.is_multiple_of(PANEL) && (PANEL..=MOST_COLUMNS).contains(&width));
+                }
             }
         }
     }
