@@ -22,7 +22,7 @@ pub use accumulate::Accumulate;
 pub use backward::{Backward, Grad};
 pub use grads::ParamGrads;
 pub use op::Op;
-pub use pack::{Layout, Orientation, PackCache, Packed};
+pub use pack::{Orientation, PackCache};
 pub use params::{Init, ParamEntry, ParamId, ParamKind, ParamLayout, Params, ParamsBuilder};
 pub use stored::{Stored, StoredRef, Value};
 pub use tape::{BufferUpdate, Mode, NodeId, NonFinite, StepContext, Tape};

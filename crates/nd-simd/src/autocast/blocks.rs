@@ -1,6 +1,5 @@
 //! Sixteen-bit values in blocks: widened, computed with, rounded.
 
-use std::cell::RefCell;
 use std::ops::Range;
 
 use nd_core::autograd::{Stored, StoredRef, Tape, Value};
@@ -17,11 +16,6 @@ pub(crate) const PART: usize = 4096;
 
 /// f32 results of a block of rows that wait to be rounded: 128 KiB.
 pub(super) const BLOCK: usize = 32 * 1024;
-
-thread_local! {
-    /// Room for such a block, the thread's own: it stays in its second cache level, and no task has to zero one.
-    pub(super) static ROOM: RefCell<[f32; BLOCK]> = const { RefCell::new([0.0; BLOCK]) };
-}
 
 /// Elements that one task handles: the same whatever the threads.
 const TASK: usize = 4 * PART;

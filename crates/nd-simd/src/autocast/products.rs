@@ -3,7 +3,7 @@
 use nd_core::autograd::{Accumulate, Stored, StoredRef};
 use nd_core::{Buffer, MemoryPool, Precision, bf16, f16, threads};
 
-use super::blocks::{BLOCK, Format, HalfMut, PART, ROOM};
+use super::blocks::{BLOCK, Format, HalfMut, PART};
 use super::sums::{column_sums_of, sum_rows};
 use super::weights::HalfWeight;
 use crate::activations::{Activation, activation_backward, activation_in_place};
@@ -28,7 +28,7 @@ fn block_rows(cols: usize) -> Option<usize> {
     (whole > 0).then_some(whole)
 }
 
-/// Blocks of a task: several where there are many, for a task zeroes its room first.
+/// Blocks of a task: several where there are many, for each task takes room from the pool first.
 fn task_blocks(rows: usize, block: usize) -> usize {
     (rows / block / 16).clamp(1, 8)
 }
@@ -185,19 +185,18 @@ impl<A: Operand> Product<'_, A> {
             H,
         >| {
             let (mut first, mut z) = (piece.first, piece.z);
+            let mut room: Buffer<f32> = pool.take(BLOCK);
             for y in piece.y.chunks_mut((block * outputs).max(1)) {
                 let count = y.len() / outputs.max(1);
                 let (here, rest) = z.split_at_mut(if keeps_argument { y.len() } else { 0 });
-                ROOM.with_borrow_mut(|wide| {
-                    let wide = &mut wide[..y.len()];
-                    begin(y, wide);
-                    let c = MatMut::row_major(wide, count, outputs);
-                    // The choice of the thread that asked holds for those that help.
-                    engine.scope(|| {
-                        w.multiply(level, false, x.row_block(first, count), beta, c, in_product);
-                    });
-                    finish(wide, y, here);
+                let wide = &mut room[..y.len()];
+                begin(y, wide);
+                let c = MatMut::row_major(wide, count, outputs);
+                // The choice of the thread that asked holds for those that help.
+                engine.scope(|| {
+                    w.multiply(level, false, x.row_block(first, count), beta, c, in_product);
                 });
+                finish(wide, y, here);
                 z = rest;
                 first += count;
             }
@@ -473,31 +472,30 @@ fn rounded_gradient<H: Format>(
         H,
     >| {
         let (mut saved_room, mut dy_room) = ([0.0f32; PART], [0.0f32; PART]);
+        let mut room: Buffer<f32> = pool.take(BLOCK);
         let mut partial = piece.partial;
         let mut start = piece.first * outputs;
         for dz in piece.dz.chunks_mut((block * outputs).max(1)) {
             let (here, rest) = partial.split_at_mut(sums);
-            ROOM.with_borrow_mut(|out| {
-                let found: &[f32] = match dy {
-                    StoredRef::Full(dy) if plain => &dy[start..start + dz.len()],
-                    _ => {
-                        let out = &mut out[..dz.len()];
-                        for (i, out) in out.chunks_mut(PART).enumerate() {
-                            let at = start + i * PART;
-                            let part = at..at + out.len();
-                            let dy = super::read(level, dy, part.clone(), &mut dy_room);
-                            let saved = super::read(level, saved, part, &mut saved_room);
-                            let how = Accumulate::Write;
-                            activation_backward(level, activation, saved, dy, out, how);
-                        }
-                        out
+            let found: &[f32] = match dy {
+                StoredRef::Full(dy) if plain => &dy[start..start + dz.len()],
+                _ => {
+                    let out = &mut room[..dz.len()];
+                    for (i, out) in out.chunks_mut(PART).enumerate() {
+                        let at = start + i * PART;
+                        let part = at..at + out.len();
+                        let dy = super::read(level, dy, part.clone(), &mut dy_room);
+                        let saved = super::read(level, saved, part, &mut saved_room);
+                        let how = Accumulate::Write;
+                        activation_backward(level, activation, saved, dy, out, how);
                     }
-                };
-                if sums > 0 {
-                    column_sums(level, found, here, Accumulate::Write);
+                    out
                 }
-                H::narrow_all(level, found, dz);
-            });
+            };
+            if sums > 0 {
+                column_sums(level, found, here, Accumulate::Write);
+            }
+            H::narrow_all(level, found, dz);
             partial = rest;
             start += dz.len();
         }

@@ -6,7 +6,7 @@
 use nd_core::autograd::Accumulate;
 use nd_core::{Buffer, MemoryPool, threads};
 
-use super::blocks::{BLOCK, Format, ROOM};
+use super::blocks::{BLOCK, Format};
 use crate::dispatch::SimdLevel;
 use crate::reduce::column_sums;
 
@@ -40,17 +40,16 @@ pub(crate) fn column_sums_of<H: Format>(
     threads::for_each_chunk(parallel, &mut partial, cols, |i, sums| {
         let first = i * group;
         let part = &x[first * cols..rows.min(first + group) * cols];
+        let mut wide: Buffer<f32> = pool.take(BLOCK);
         for (j, part) in part.chunks(block * cols).enumerate() {
             let accumulate = if j == 0 {
                 Accumulate::Write
             } else {
                 Accumulate::Add
             };
-            ROOM.with_borrow_mut(|wide| {
-                let wide = &mut wide[..part.len()];
-                H::widen_all(level, part, wide);
-                column_sums(level, wide, sums, accumulate);
-            });
+            let wide = &mut wide[..part.len()];
+            H::widen_all(level, part, wide);
+            column_sums(level, wide, sums, accumulate);
         }
     });
     column_sums(level, &partial, out, accumulate);

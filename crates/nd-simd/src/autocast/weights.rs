@@ -4,7 +4,7 @@
 //! that has the whole batch, by all threads for the op that reads it. Everywhere else the op that reads a weight rounds it into f32,
 //! on all threads where it may, and gives that back when it is done: such a step keeps no copy of a weight at all.
 
-use nd_core::autograd::{Layout, Orientation, Packed, ParamId, StoredRef, Tape};
+use nd_core::autograd::{Orientation, ParamId, StoredRef, Tape};
 use nd_core::{Buffer, MemoryPool, Precision, bf16, f16, threads};
 
 use super::blocks::Format;
@@ -118,18 +118,9 @@ pub(crate) fn weight_copy<'a, R: SimdReal>(
         fill(parallel, &mut own);
         return WeightCopy::Own(own);
     };
-    let packs = params.packs();
-    let layout = Layout::Panels;
     // Who waits for it may be in the thread pool: one thread packs.
-    let packed = packs.get(id, orientation, layout, precision, len, |packed| {
-        if let Packed::Bf16(out) = packed {
-            fill(false, out);
-        }
-    });
-    match packed {
-        Packed::Bf16(data) => WeightCopy::Shared(data),
-        Packed::Full(_) | Packed::F16(_) => unreachable!("bf16 was asked for"),
-    }
+    let packs = params.packs();
+    WeightCopy::Shared(packs.bf16_panels(id, orientation, len, |out| fill(false, out)))
 }
 
 /// `w [rows, cols]` or its transpose, rounded to the format, in f32.

@@ -1,7 +1,6 @@
 //! Convolution along time.
 
-use nd_core::Precision;
-use nd_core::autograd::{Backward, Layout, NodeId, Op, Orientation, Packed, Var};
+use nd_core::autograd::{Backward, NodeId, Op, Orientation, Var};
 
 use super::slot;
 use crate::conv::{
@@ -123,13 +122,10 @@ impl<R: SimdReal> Op<R> for Convolution {
             // Shared by all shards.
             Some(id) => {
                 let packs = step.tape().params().packs();
-                let (turn, layout) = (Orientation::Transposed, Layout::Rows);
-                let w_t = packs.get(id, turn, layout, Precision::F32, w.len(), |packed| {
-                    if let Packed::Full(out) = packed {
-                        transpose_taps(level, &w, taps, out);
-                    }
+                let w_t = packs.full(id, Orientation::Transposed, w.len(), |out| {
+                    transpose_taps(level, &w, taps, out);
                 });
-                run(w_t.full(), dx, dw, dbias);
+                run(w_t, dx, dw, dbias);
             }
             None => {
                 let mut w_t = step.scratch(w.len());

@@ -6,9 +6,7 @@
 //! weight that all shards share, or that all threads make; `dw` and `db` go straight into the flat gradients.
 //! Weights are stored `[in, out]`, so that the forward product reads both operands row by row.
 
-use nd_core::autograd::{
-    Accumulate, Backward, Grad, Layout, NodeId, Op, Orientation, Packed, Stored, Var,
-};
+use nd_core::autograd::{Accumulate, Backward, Grad, NodeId, Op, Orientation, Stored, Var};
 use nd_core::{Buffer, Precision, threads};
 
 use super::bias_gradient::bias_gradient;
@@ -236,13 +234,10 @@ impl<R: SimdReal> Op<R> for Linear<R> {
                 }
                 Some(id) => {
                     let packs = step.tape().params().packs();
-                    let (turn, layout) = (Orientation::Transposed, Layout::Rows);
-                    let wt = packs.get(id, turn, layout, Precision::F32, w.len(), |packed| {
-                        if let Packed::Full(out) = packed {
-                            transpose(level, &w, inputs, outputs, out);
-                        }
+                    let wt = packs.full(id, Orientation::Transposed, w.len(), |out| {
+                        transpose(level, &w, inputs, outputs, out);
                     });
-                    let wt = MatRef::row_major(wt.full(), outputs, inputs);
+                    let wt = MatRef::row_major(wt, outputs, inputs);
                     product(level, parallel, dz, wt, accumulate, dx, epilogue);
                 }
                 None => {

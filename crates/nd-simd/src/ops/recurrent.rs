@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 
-use nd_core::autograd::{Backward, Grad, Layout, NodeId, Op, Orientation, Packed, Stored, Var};
+use nd_core::autograd::{Backward, Grad, NodeId, Op, Orientation, Stored, Var};
 use nd_core::shape::Shape;
 use nd_core::{Buffer, Precision};
 
@@ -382,13 +382,10 @@ impl<R: SimdReal> Op<R> for Recurrent<R> {
         // The transpose is used once per step; shards share it.
         if let Some(id) = step.param_id(self.w_hh) {
             let packs = step.tape().params().packs();
-            let (turn, layout) = (Orientation::Transposed, Layout::Rows);
-            let packed = packs.get(id, turn, layout, Precision::F32, w_hh.len(), |packed| {
-                if let Packed::Full(out) = packed {
-                    transpose(level, &w_hh, hidden, width, out);
-                }
+            let transposed = packs.full(id, Orientation::Transposed, w_hh.len(), |out| {
+                transpose(level, &w_hh, hidden, width, out);
             });
-            self.backward_with(step, packed.full());
+            self.backward_with(step, transposed);
         } else {
             let mut transposed = step.scratch(w_hh.len());
             transpose(level, &w_hh, hidden, width, &mut transposed);

@@ -1,6 +1,5 @@
 //! The loops around the tile kernel.
 
-use std::cell::RefCell;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
@@ -41,15 +40,6 @@ const SHORT_FOR_A: usize = 8;
 
 /// Numbers of C that do not stay in the second cache level (and half as many of A), so that it pays to ask for them early.
 const UNCACHED: usize = 1 << 18;
-
-/// Room for one packed panel of B, at the beginning of a cache line.
-#[repr(C, align(64))]
-struct PanelRoom([bf16; K_BLOCK * PANEL]);
-
-thread_local! {
-    /// The panel of products that keep their strips; the thread's own, so that it stays in its second cache level.
-    static PANEL_ROOM: RefCell<PanelRoom> = const { RefCell::new(PanelRoom([bf16::ZERO; K_BLOCK * PANEL])) };
-}
 
 /// What [`Tiles::columns`] goes over, and in which blocks.
 struct Columns {
@@ -151,13 +141,14 @@ impl Tiles {
             keeps_strips,
         };
         match b {
-            // SAFETY: the caller's; a packed panel has room.
-            Right::Plain(_) if keeps_strips => PANEL_ROOM.with_borrow_mut(|room| unsafe {
-                self.columns_in(task, b, columns, strips, &mut room.0);
-            }),
             Right::Plain(_) => {
-                let width = width.min(columns.cols.len());
-                let mut room = take(packed_bf16_len(depth, width));
+                let len = if keeps_strips {
+                    // One size for all products, so that the pool keeps no room that the next one cannot use.
+                    packed_bf16_len(K_BLOCK, PANEL)
+                } else {
+                    packed_bf16_len(depth, width.min(columns.cols.len()))
+                };
+                let mut room = take(len);
                 // SAFETY: the caller's; a packed block has room.
                 unsafe { self.columns_in(task, b, columns, strips, &mut room) };
             }
