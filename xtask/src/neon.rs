@@ -41,7 +41,7 @@ const SHORT: &[&[&str]] = &[
     &["-p", "nd-attention", "--test", "kernels"],
 ];
 /// The variable that names the only levels a test goes over.
-const ONLY_LEVELS: &str = "ND_TEST_LEVELS";
+pub(crate) const ONLY_LEVELS: &str = "ND_TEST_LEVELS";
 /// What a test says when the dispatcher chose NEON.
 const CHOSEN: &str = "the dispatcher chose neon";
 

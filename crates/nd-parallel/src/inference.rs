@@ -57,7 +57,7 @@ impl Parallel<'_> {
             let first = chunk * chunk_size;
             first..samples.len().min(first + chunk_size)
         };
-        // Each task puts its results where they belong: nothing is left to one thread at the end. No two tasks share a lock.
+        // Each task puts its results where they belong: nothing is left to one thread at the end. No two tasks share the lock of theirs.
         let mut results: Vec<Option<Y>> = Vec::new();
         results.resize_with(samples.len(), || None);
         let slots: Vec<_> = results.chunks_mut(chunk_size).map(Mutex::new).collect();
@@ -67,18 +67,19 @@ impl Parallel<'_> {
             let found = work(bounds.start, &samples[bounds]);
             let mut slots = lock(&slots[task.index()]);
             assert_eq!(found.len(), slots.len(), "results of a chunk");
-            let (done, mut failed) = (found.len(), 0);
+            let (done, mut failed) = (found.len(), Vec::new());
             for (slot, result) in slots.iter_mut().zip(found) {
                 match result {
                     Ok(value) => *slot = Some(value),
-                    Err(failure) => {
-                        failed += 1;
-                        lock(&failures).push(failure);
-                    }
+                    Err(failure) => failed.push(failure),
                 }
             }
             drop(slots);
-            run.report(done, failed);
+            let lost = failed.len();
+            if lost > 0 {
+                lock(&failures).append(&mut failed);
+            }
+            run.report(done, lost);
         });
         drop(slots);
         let failures = failures

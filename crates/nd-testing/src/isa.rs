@@ -26,7 +26,7 @@ const BF16_TILES: &str = "amxbf16";
 /// [`REQUIRE_ISA_ENV`] or [`ONLY_LEVELS_ENV`] names an instruction set that this machine lacks.
 #[track_caller]
 pub fn levels() -> impl Iterator<Item = SimdLevel> {
-    required_isa();
+    let required = required_isa();
     let list = std::env::var(ONLY_LEVELS_ENV).unwrap_or_default();
     let only = match check(&list, |name| {
         name.parse::<SimdLevel>().ok().map(SimdLevel::is_supported)
@@ -34,6 +34,12 @@ pub fn levels() -> impl Iterator<Item = SimdLevel> {
         Ok(names) => names,
         Err(message) => panic!("{ONLY_LEVELS_ENV}={list}: {message}"),
     };
+    for level in SimdLevel::supported() {
+        assert!(
+            chosen(level, &only) || !required.contains(&level.to_string()),
+            "{REQUIRE_ISA_ENV} requires {level}, and {ONLY_LEVELS_ENV}={list} leaves it out: name it there, or clear the variable"
+        );
+    }
     SimdLevel::supported().filter(move |level| chosen(*level, &only))
 }
 

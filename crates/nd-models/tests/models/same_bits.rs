@@ -36,8 +36,8 @@ fn small(config: ModelConfig) -> ModelConfig {
     }
 }
 
-/// Fifty steps in f32; in sixteen bits, which a processor without their instructions computes slowly, twelve on fewer numbers of
-/// threads: an order that depended on threads would show in the first of them.
+/// Fifty steps in f32; in sixteen bits, which a processor without their instructions computes slowly, twelve, on one thread twice and on
+/// eight: an order that depended on threads would show in the first of them.
 #[test]
 fn weights_after_fifty_steps_are_the_same_on_any_number_of_threads_and_in_a_second_run() {
     let panel = panel();
@@ -48,7 +48,7 @@ fn weights_after_fifty_steps_are_the_same_on_any_number_of_threads_and_in_a_seco
         let (steps, others): (usize, &[usize]) = match precision {
             Precision::F32 => (50, &[1, 2, 3, 8]),
             _ if long() => (50, &[1, 2, 3, 8]),
-            _ => (12, &[2, 8]),
+            _ => (12, &[1, 8]),
         };
         let windows = if long() { 100 } else { 68 };
         let train = |threads: usize| {
@@ -169,7 +169,7 @@ fn large_networks_forecast_the_same_bits_on_any_number_of_threads() {
     ] {
         let forecast = |threads: usize| {
             let mut forecaster = Forecaster::new(name, 96, 24).expect("a model");
-            let (windows, steps) = if long() { (200, 3) } else { (100, 2) };
+            let (windows, steps) = if long() { (200, 3) } else { (130, 2) };
             forecaster.config_mut().train.windows_batch_size = Some(windows);
             forecaster.config_mut().train.max_steps = steps;
             forecaster.config_mut().train.val_size = 48;
