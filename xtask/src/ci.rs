@@ -82,8 +82,8 @@ fn features() -> Result<(), String> {
     run(cargo(&[
         "test",
         "--locked",
-        "--package",
-        "neuro-divergent",
+        // All of it, so that what has no features is not built a second time.
+        "--workspace",
         "--no-default-features",
         "--test",
         "features",
