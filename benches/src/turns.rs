@@ -117,8 +117,30 @@ impl Turns {
     /// How many times as fast as `slow` the function `fast` is: the median over rounds of the ratios of their times.
     #[must_use]
     pub fn speed_ratio(&self, fast: usize, slow: usize) -> Interval {
+        Interval::of_median(&self.ratios(fast, slow).collect::<Vec<_>>())
+    }
+
+    /// The same over the rounds in which `fast_probe` was at least `least` times as fast as `slow_probe`, and how many those were: the
+    /// rounds in which the machine gave what a probe of it can have. `None` if there was no such round.
+    #[must_use]
+    pub fn speed_ratio_when(
+        &self,
+        (fast, slow): (usize, usize),
+        (fast_probe, slow_probe): (usize, usize),
+        least: f64,
+    ) -> Option<(usize, Interval)> {
+        let rounds: Vec<f64> = self
+            .ratios(fast, slow)
+            .zip(self.ratios(fast_probe, slow_probe))
+            .filter_map(|(ratio, probe)| (probe >= least).then_some(ratio))
+            .collect();
+        (!rounds.is_empty()).then(|| (rounds.len(), Interval::of_median(&rounds)))
+    }
+
+    /// The ratio of the times of two functions, round by round.
+    fn ratios(&self, fast: usize, slow: usize) -> impl Iterator<Item = f64> {
         let rounds = self.seconds[slow].iter().zip(&self.seconds[fast]);
-        Interval::of_median(&rounds.map(|(slow, fast)| slow / fast).collect::<Vec<_>>())
+        rounds.map(|(slow, fast)| slow / fast)
     }
 }
 
@@ -149,6 +171,21 @@ mod tests {
         let ratio = turns.speed_ratio(0, 1);
         assert_eq!((ratio.median, ratio.low, ratio.high), (2.0, 2.0, 3.0));
         assert_eq!(turns.median(1), 20.0);
+    }
+
+    #[test]
+    fn rounds_of_a_machine_that_was_not_free_are_left_out() {
+        let turns = Turns {
+            seconds: vec![
+                vec![4.0, 4.0, 4.0, 4.0],
+                vec![2.0, 4.0, 2.5, 1.0],
+                vec![2.0, 2.0, 2.0, 2.0],
+                vec![1.0, 2.0, 1.0, 1.0],
+            ],
+        };
+        let (rounds, ratio) = turns.speed_ratio_when((1, 0), (3, 2), 1.9).unwrap();
+        assert_eq!((rounds, ratio.median), (3, 2.0));
+        assert!(turns.speed_ratio_when((1, 0), (3, 2), 2.1).is_none());
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! The same work on one thread and on several, in turns.
 //!
 //! Before it is timed, the work is done once for each number of threads and the results are compared to the bit; results are compared
-//! and freed while the clock stands. Two rows say what the machine itself gives: multiply-adds that touch no memory, and
-//! copies that are nothing else. Two more are what a training step of NHITS mostly consists of: products of hidden layers, each
+//! and freed while the clock stands. The machine's neighbours may take a core away for a while; so multiply-adds that touch no memory
+//! have a turn beside every turn of the work, and a table says what they had from the same number of threads. Two rows say what the
+//! machine itself gives: these multiply-adds, and copies that are nothing else. Two more are what a training step of NHITS mostly consists
+//! of: products of hidden layers, each
 //! reading what the one before wrote, and those of their weights' gradients.
 
 use std::hint::black_box;
@@ -16,6 +18,7 @@ use nd_simd::matmul::{MatMut, MatRef, multiply, multiply_parallel};
 
 use super::{config, digest, fitted, forecaster, histories, panel};
 use crate::limits;
+use crate::statistics::Interval;
 use crate::turns::{Effort, Turns};
 use crate::workloads::training::TrainingWorkload;
 
@@ -36,6 +39,10 @@ pub const CASES: [&str; 14] = [
     "training step NHITS, 1024 windows",
     "training step PatchTST, 1024 windows",
 ];
+
+/// Samples of a chunk whose activations stay in a core's own cache; no slower on one thread than four times as many, and the last
+/// task of a call is a quarter as long.
+const FEW: usize = 8;
 
 /// What some work gave.
 enum Found {
@@ -58,12 +65,43 @@ impl Found {
 /// Work that is done on a number of threads.
 type Work<'a> = dyn FnMut(usize) -> Result<Found, String> + 'a;
 
-/// The times of a case for each number of threads.
+/// The share of as many cores as threads that multiply-adds must reach for a round to count as one in which the machine was free.
+pub const FREE: f64 = 0.95;
+
+/// The times of a case for each number of threads, and those of multiply-adds in the same rounds.
 pub struct Row {
     /// The case.
     pub name: &'static str,
-    /// Its turns, in the order of the numbers of threads.
-    pub turns: Turns,
+    counts: Vec<usize>,
+    turns: Turns,
+}
+
+impl Row {
+    /// The median time on one thread, in seconds.
+    #[must_use]
+    pub fn alone(&self) -> f64 {
+        self.turns.median(0)
+    }
+
+    /// How much faster the `i`-th number of threads is than the first.
+    #[must_use]
+    pub fn speed_up(&self, i: usize) -> Interval {
+        self.turns.speed_ratio(2 * i, 0)
+    }
+
+    /// The same for the multiply-adds of the same rounds: what the machine had to give.
+    #[must_use]
+    pub fn limit(&self, i: usize) -> Interval {
+        self.turns.speed_ratio(2 * i + 1, 1)
+    }
+
+    /// The speed-up over the rounds in which the multiply-adds had the cores to themselves, and how many those were.
+    #[must_use]
+    pub fn speed_up_when_free(&self, i: usize) -> Option<(usize, Interval)> {
+        let least = FREE * self.counts[i] as f64 / self.counts[0] as f64;
+        let probe = (2 * i + 1, 1);
+        self.turns.speed_ratio_when((2 * i, 0), probe, least)
+    }
 }
 
 /// Measures the cases whose name contains `filter` on each of these numbers of threads; `visit` sees each as soon as it is there.
@@ -79,7 +117,12 @@ pub fn measure(
     for name in CASES.into_iter().filter(|name| name.contains(filter)) {
         with_case(name, counts, &mut |work| {
             let turns = take(name, counts, effort, work)?;
-            visit(Row { name, turns });
+            let counts = counts.to_vec();
+            visit(Row {
+                name,
+                counts,
+                turns,
+            });
             Ok(())
         })?;
     }
@@ -103,10 +146,19 @@ fn take(
         }
     }
     let mut failed = None;
+    // The machine's own limit has its turn after that of the work: a core that another machine takes away is missing in both.
     let turns = Turns::take_apart(
-        counts.len(),
+        2 * counts.len(),
         effort,
-        |i| black_box(work(counts[i])),
+        |i| {
+            let threads = counts[i / 2];
+            let found = if i % 2 == 0 {
+                work(threads)
+            } else {
+                chains(threads)
+            };
+            black_box(found)
+        },
         |_, found| failed = failed.take().or(found.err()),
     );
     failed.map_or(Ok(turns), Err)
@@ -124,7 +176,7 @@ fn with_case(
 ) -> Result<(), String> {
     match name.split([' ', ':', ',']).next() {
         Some("limit") if name.contains("copy") => copies(run),
-        Some("limit") => chains(run),
+        Some("limit") => run(&mut |threads| chains(threads)),
         Some("products") => products(name.contains("dz"), run),
         Some("inference") => inference(name, run),
         Some("cross-validation") => cross_validation(name, run),
@@ -134,16 +186,15 @@ fn with_case(
     }
 }
 
-fn chains(run: &mut dyn FnMut(&mut Work<'_>) -> Result<(), String>) -> Result<(), String> {
-    run(&mut |threads| {
-        let pool = Threads::new(Some(threads)).map_err(text)?;
-        pool.install(|| {
-            threads::for_each_index(threads > 1, 512, |_| {
-                black_box(limits::multiply_adds(SimdLevel::best()));
-            });
+/// Multiply-adds that touch no memory, as many on any number of threads.
+fn chains(threads: usize) -> Result<Found, String> {
+    let pool = Threads::new(Some(threads)).map_err(text)?;
+    pool.install(|| {
+        threads::for_each_index(threads > 1, 512, |_| {
+            black_box(limits::multiply_adds(SimdLevel::best()));
         });
-        Ok(Found::Bits(0))
-    })
+    });
+    Ok(Found::Bits(0))
 }
 
 fn copies(run: &mut dyn FnMut(&mut Work<'_>) -> Result<(), String>) -> Result<(), String> {
@@ -216,11 +267,12 @@ fn inference(
     let model = fitted(word(1).unwrap_or(""))?;
     let count: usize = word(2).unwrap_or("").parse().map_err(text)?;
     let data = histories(count)?;
-    // Large weights are read once for each chunk: more samples for each reading.
-    let chunk_size = if name.contains("NHITS") || name.contains("DLinear") {
-        256
-    } else {
-        32
+    let chunk_size = match model.config().model.name() {
+        // Large weights are read once for each chunk: more samples for each reading.
+        "NHITS" => 64,
+        // Half a microsecond a sample: more samples for each task.
+        "DLinear" => 128,
+        _ => FEW,
     };
     run(&mut |threads| {
         let config = config(threads, chunk_size);
@@ -276,7 +328,7 @@ fn ensemble(run: &mut dyn FnMut(&mut Work<'_>) -> Result<(), String>) -> Result<
         .collect::<Result<Vec<_>, _>>()?;
     let data = histories(256)?;
     run(&mut |threads| {
-        let config = config(threads, 32);
+        let config = config(threads, FEW);
         let median = EnsembleAggregation::Median;
         let found = parallel_ensemble_predict(&models, &data, median, &config);
         Ok(Found::Forecasts(found.map_err(text)?))

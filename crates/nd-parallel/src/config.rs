@@ -23,6 +23,10 @@ pub struct ParallelConfig {
     /// A call from within another parallel call has at most the threads that were given to that task.
     pub max_threads: Option<usize>,
     /// Samples that one thread hands to the model at once.
+    ///
+    /// Large enough that a model's weights are not read anew for every few samples, small enough that every thread has several chunks: at
+    /// the end of a call the others wait for half a chunk. Networks whose activations are larger than their weights (attention, recurrent
+    /// layers) lose nothing with 8; `docs/performance.md` of the repository has figures.
     pub chunk_size: usize,
 }
 
