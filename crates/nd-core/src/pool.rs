@@ -1,8 +1,9 @@
 //! A pool that recycles aligned buffers, so that a steady training step asks the system for no memory.
 //!
-//! In its simple form a pool is one free list per buffer size. The trick is that sizes are rounded up to four classes
-//! per power of two (at most 25 % is wasted), because some ops have shapes that depend on the data and would never hit
-//! an exact size. Taking and giving back are one short lock; tapes have a pool each, so the lock is not contended.
+//! In its simple form a pool is one free list per buffer size. The trick is that sizes are rounded up to eight classes
+//! per power of two (at most an eighth is wasted), because some ops have shapes that depend on the data and would never hit
+//! an exact size, and that a request whose own list is empty takes an idle buffer up to half as large again before it asks the system:
+//! temporaries of a later part of a network live where those of an earlier one were. Taking and giving back are one short lock; tapes have a pool each, so the lock is not contended.
 //! Known weakness: a pool keeps its peak until [`MemoryPool::trim`].
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,9 +14,12 @@ use crate::element::Element;
 /// The smallest buffer handed out, in bytes.
 const MIN_BYTES: usize = 256;
 /// Classes per power of two.
-const STEPS: usize = 4;
-/// Enough classes for every size that fits in memory.
-const CLASSES: usize = (usize::BITS as usize) * STEPS;
+const STEPS: usize = 8;
+/// How many classes above its own may serve a request: half as much again. Not twice as much, or values in sixteen bits would take the
+/// place that the next ones in 32 need.
+const REACH: usize = STEPS / 2;
+/// Enough classes for every size that fits in memory, and those above the last of them.
+const CLASSES: usize = (usize::BITS as usize) * STEPS + REACH;
 
 /// What a pool has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,7 +77,8 @@ impl MemoryPool {
         let (class, bytes) = size_class(byte_len::<E>(len));
         let recycled = {
             let mut state = self.state();
-            let recycled = state.free[class].pop();
+            let recycled = (class..=class + REACH).find_map(|class| state.free[class].pop());
+            let bytes = recycled.as_ref().map_or(bytes, RawBuffer::bytes);
             match recycled {
                 Some(_) => {
                     state.stats.hits += 1;
@@ -168,11 +173,34 @@ mod tests {
             let (class, size) = size_class(bytes);
             assert!(size >= bytes);
             assert!(
-                size <= (bytes + bytes / 4).max(MIN_BYTES),
+                size <= (bytes + bytes / 8).max(MIN_BYTES),
                 "{bytes} -> {size}"
             );
             assert_eq!(size_class(size), (class, size));
         }
+    }
+
+    #[test]
+    fn an_idle_buffer_half_as_large_again_serves_too() {
+        let pool = MemoryPool::new();
+        let large = pool.take::<f32>(3 << 17);
+        let address = large.as_ptr();
+        drop(large);
+        let small = pool.take::<f32>(1 << 18);
+        assert_eq!(small.as_ptr(), address);
+        let live = pool.stats().live_bytes;
+        assert_eq!(live, 4 * (3 << 17), "what it takes, not what was asked for");
+        drop(small);
+        let smaller = pool.take::<f32>((1 << 18) - (1 << 14));
+        assert_ne!(smaller.as_ptr(), address, "less than two thirds");
+        let stats = pool.stats();
+        assert_eq!((stats.hits, stats.misses), (1, 2));
+        let again = pool.take::<f32>(3 << 17);
+        assert_eq!(
+            again.as_ptr(),
+            address,
+            "it went back to the list of its own size"
+        );
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::matmul::half::task::{Right, Task};
 use crate::matmul::kernel::{Output, Store};
 
 /// Numbers of k in a block at most: the strip of A that is packed has room for as many.
-const K_BLOCK: usize = 1280;
+const K_BLOCK: usize = 1024;
 
 /// Pairs in a strip of A: two tiles of rows.
 const STRIP: usize = TILE * K_BLOCK;
@@ -219,7 +219,7 @@ impl Tiles {
     }
 }
 
-/// Calls a function with room for a strip of A on the stack: 80 KiB, which products that need none do not pay for.
+/// Calls a function with room for a strip of A on the stack: 64 KiB, which products that need none do not pay for.
 #[inline(never)]
 fn with_strip(run: impl FnOnce(&mut [MaybeUninit<u32>])) {
     /// A strip begins at a cache line.

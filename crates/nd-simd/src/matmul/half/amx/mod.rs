@@ -1,7 +1,7 @@
 //! Products of tiles, AMX (`tdpbf16ps`): 16 x 32 by 32 x 16 numbers in one instruction, sixteen times the rate of f32.
 //!
 //! ```text
-//! for each block of k (at most 1280)
+//! for each block of k (at most 1024)
 //!     for each block of columns of B that fits half of L2:  pack it, unless that has been done
 //!         for each 32 rows of A:                            pack them, unless they can be read in place
 //!             for each 32 columns:  2 x 2 tiles of sums, all of the block of k        (`kernel`)
