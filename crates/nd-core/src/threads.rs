@@ -1,11 +1,17 @@
 //! One budget of threads for every level of parallelism.
 //!
 //! A [`Threads`] is a number and a rayon pool of exactly that many workers. Pools are ours: the global one is never
-//! built, and a pool is kept for the next caller that asks for the same number. Everything parallel runs inside
-//! [`Threads::install`]; nested levels divide the number with [`Threads::split`], so a grid search over four points on
-//! sixteen threads gives each fit four.
+//! built. Everything parallel runs inside [`Threads::install`]; nested levels divide the number with [`Threads::split`],
+//! so a grid search over four points on sixteen threads gives each fit four.
+//!
+//! A pool that nobody holds any more is kept for the next caller that asks for its number. The threads of such idle pools
+//! are together at most twice the cores of the machine, or as many as were taken with the pool that came back last, if
+//! those are more; pools beyond that end, the longest unused first.
+//!
+//! Rayon lets a worker that waits for another pool take up other work of its own pool meanwhile, which may ask for further
+//! pools, and so on. Here it sleeps instead: what waits does not work, and a budget is exact.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::error::CoreError;
 
@@ -18,10 +24,66 @@ pub const MOST_THREADS: usize = 1024;
 /// How many threads may work, and the pool they live in; clones share the pool.
 #[derive(Clone)]
 pub struct Threads {
-    pool: Arc<rayon::ThreadPool>,
+    lease: Arc<Lease>,
 }
 
-static POOLS: Mutex<Vec<Arc<rayon::ThreadPool>>> = Mutex::new(Vec::new());
+/// A pool that somebody holds. One may be busy with work of its own, and sharing it would break its holder's count.
+struct Lease {
+    pool: Arc<rayon::ThreadPool>,
+    /// The threads of all pools that were taken with it.
+    group: usize,
+}
+
+/// Pools that nobody holds, the longest unused first.
+static IDLE: Mutex<Vec<Arc<rayon::ThreadPool>>> = Mutex::new(Vec::new());
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The cores of the machine that this process may use. Asked once: the answer is read from files.
+fn cores() -> usize {
+    static CORES: OnceLock<usize> = OnceLock::new();
+    *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let most = self.group.max(2 * cores());
+        let mut idle = lock(&IDLE);
+        idle.push(Arc::clone(&self.pool));
+        let mut threads: usize = idle.iter().map(|pool| pool.current_num_threads()).sum();
+        let mut surplus = 0;
+        while threads > most {
+            threads -= idle[surplus].current_num_threads();
+            surplus += 1;
+        }
+        let surplus: Vec<_> = idle.drain(..surplus).collect();
+        // The threads of a pool end with it; nobody needs to wait for that with the lock held.
+        drop(idle);
+        drop(surplus);
+    }
+}
+
+/// Runs `work`, which waits for a pool; a worker of another pool sleeps until it is done.
+///
+/// Rayon knows no such sleep, so a thread outside any pool waits in the worker's place: some 30 µs.
+fn from_outside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    if rayon::current_thread_index().is_none() {
+        return work();
+    }
+    let mut work = Some(work);
+    let waited = std::thread::scope(|scope| {
+        let run = || work.take().map(|work| work());
+        let thread = std::thread::Builder::new().spawn_scoped(scope, run);
+        thread.ok().and_then(|thread| match thread.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    });
+    // A system out of threads: the result matters more than who works at the same time.
+    waited.unwrap_or_else(|| work.take().expect("work that did not run")())
+}
 
 impl Threads {
     /// A budget of exactly `count` threads, or of all that the machine offers.
@@ -29,67 +91,84 @@ impl Threads {
     /// # Errors
     /// A count of zero or above [`MOST_THREADS`], or a system that cannot start the threads.
     pub fn new(count: Option<usize>) -> Result<Self, CoreError> {
-        let count = match count {
-            Some(0) => return Err(CoreError::ZeroThreads),
-            Some(wanted) if wanted > MOST_THREADS => {
-                let most = MOST_THREADS;
-                return Err(CoreError::TooManyThreads { wanted, most });
-            }
-            Some(count) => count,
-            None => std::thread::available_parallelism().map_or(1, |n| n.get().min(MOST_THREADS)),
-        };
-        let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
-        // A pool that only the registry holds is idle; one that somebody holds may be busy with work of its own, and
-        // sharing it would break that caller's count.
-        let idle = pools
+        let all = || std::thread::available_parallelism().map_or(1, |n| n.get().min(MOST_THREADS));
+        let count = count.unwrap_or_else(all);
+        Self::of(count, count)
+    }
+
+    /// Budgets of exactly so many threads each, for [`Threads::together`].
+    ///
+    /// # Errors
+    /// A count of zero or above [`MOST_THREADS`], or a system that cannot start the threads.
+    pub fn teams(counts: &[usize]) -> Result<Vec<Self>, CoreError> {
+        let group = counts
             .iter()
-            .find(|pool| pool.current_num_threads() == count && Arc::strong_count(pool) == 1);
-        if let Some(pool) = idle {
-            return Ok(Self {
-                pool: Arc::clone(pool),
-            });
+            .fold(0, |sum: usize, &n| sum.saturating_add(n));
+        counts.iter().map(|&count| Self::of(count, group)).collect()
+    }
+
+    fn of(count: usize, group: usize) -> Result<Self, CoreError> {
+        if count == 0 {
+            return Err(CoreError::ZeroThreads);
         }
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(count)
-            .thread_name(|index| format!("nd-worker-{index}"))
-            .build()
-            .map_err(|error| CoreError::ThreadPool {
-                wanted: count,
-                reason: error.to_string(),
-            })?;
-        let pool = Arc::new(pool);
-        pools.push(Arc::clone(&pool));
-        Ok(Self { pool })
+        if count > MOST_THREADS {
+            let (wanted, most) = (count, MOST_THREADS);
+            return Err(CoreError::TooManyThreads { wanted, most });
+        }
+        let mut idle = lock(&IDLE);
+        let fits = |pool: &Arc<rayon::ThreadPool>| pool.current_num_threads() == count;
+        let found = idle.iter().rposition(fits).map(|place| idle.remove(place));
+        drop(idle);
+        let pool = match found {
+            Some(pool) => pool,
+            None => Arc::new(start(count)?),
+        };
+        let lease = Arc::new(Lease { pool, group });
+        Ok(Self { lease })
     }
 
     /// The number of threads.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.pool.current_num_threads()
+        self.lease.pool.current_num_threads()
     }
 
     /// Runs `work` on a worker of the pool; rayon's `join` and parallel iterators inside it use this pool only.
+    ///
+    /// The caller sleeps meanwhile. A worker of another pool does not take up other work of its own.
+    ///
+    /// # Panics
+    /// When `work` does.
     pub fn install<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        self.pool.install(work)
+        let pool = &self.lease.pool;
+        if pool.current_thread_index().is_some() {
+            return work();
+        }
+        from_outside(|| pool.install(work))
     }
 
     /// Runs `work(i)` on a worker of the `i`-th team, all teams at the same time, and returns when every one is done.
     ///
     /// So independent tasks share a budget: teams of one, two and one threads are four threads at work, and rayon's `join`
-    /// within a task uses the threads of its own team only. The calling thread waits.
+    /// within a task uses the threads of its own team only. The caller sleeps meanwhile, unless it is one of the teams.
     ///
     /// # Panics
     /// When `work` does, after every team is done.
     pub fn together(teams: &[Self], work: impl Fn(usize) + Sync) {
         fn enter(teams: &[Threads], first: usize, work: &(impl Fn(usize) + Sync)) {
             if let Some((team, rest)) = teams.split_first() {
-                team.pool.in_place_scope(|scope| {
+                team.lease.pool.in_place_scope(|scope| {
                     scope.spawn(move |_| work(first));
                     enter(rest, first + 1, work);
                 });
             }
         }
-        enter(teams, 0, &work);
+        let ours = |team: &Self| team.lease.pool.current_thread_index().is_some();
+        if teams.iter().any(ours) {
+            enter(teams, 0, &work);
+        } else {
+            from_outside(|| enter(teams, 0, &work));
+        }
     }
 
     /// The threads that each of `tasks` concurrent tasks may use: at least one.
@@ -97,6 +176,18 @@ impl Threads {
     pub fn split(&self, tasks: usize) -> usize {
         (self.count() / tasks.clamp(1, self.count())).max(1)
     }
+}
+
+/// Starts a pool.
+fn start(count: usize) -> Result<rayon::ThreadPool, CoreError> {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(count)
+        .thread_name(|index| format!("nd-worker-{index}"))
+        .build();
+    pool.map_err(|error| CoreError::ThreadPool {
+        wanted: count,
+        reason: error.to_string(),
+    })
 }
 
 impl std::fmt::Debug for Threads {
@@ -207,12 +298,54 @@ mod tests {
         // Seven threads: no other test of this binary asks for that number.
         let a = Threads::new(Some(7)).unwrap();
         let b = Threads::new(Some(7)).unwrap();
-        assert!(!Arc::ptr_eq(&a.pool, &b.pool));
-        let address = Arc::as_ptr(&a.pool);
+        assert!(!Arc::ptr_eq(&a.lease.pool, &b.lease.pool));
+        let c = a.clone();
         drop(a);
-        let c = Threads::new(Some(7)).unwrap();
-        assert_eq!(Arc::as_ptr(&c.pool), address);
-        drop(b);
+        let d = Threads::new(Some(7)).unwrap();
+        assert!(
+            !Arc::ptr_eq(&c.lease.pool, &d.lease.pool),
+            "a clone is held"
+        );
+    }
+
+    /// A worker that waits for another pool does not take up other work of its own.
+    #[test]
+    fn a_worker_that_waits_for_other_threads_sleeps() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        let (begun, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let begin = || {
+            most.fetch_max(begun.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        };
+        let work = || std::thread::sleep(std::time::Duration::from_millis(2));
+        let two = Threads::new(Some(2)).unwrap();
+        let run = |inner: &(dyn Fn(&Threads) + Sync)| {
+            two.install(|| {
+                for_each_index(true, 64, |_| {
+                    begin();
+                    inner(&Threads::new(Some(1)).unwrap());
+                    begun.fetch_sub(1, Ordering::SeqCst);
+                });
+            });
+        };
+        run(&|one| one.install(work));
+        run(&|one| Threads::together(&[one.clone(), one.clone()], |_| work()));
+        assert!(most.into_inner() <= 2);
+    }
+
+    #[test]
+    fn a_panic_comes_back_from_other_threads() {
+        let (one, two) = (
+            Threads::new(Some(1)).unwrap(),
+            Threads::new(Some(2)).unwrap(),
+        );
+        for from in [&one, &two] {
+            let run = || from.install(|| one.install(|| panic!("mine")));
+            let found: Result<(), _> = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+            let payload = found.unwrap_err();
+            assert_eq!(payload.downcast_ref::<&str>(), Some(&"mine"));
+        }
+        // A team of the caller's own pool is no reason to wait for ever.
+        one.install(|| Threads::together(std::slice::from_ref(&one), |_| ()));
     }
 
     #[test]

@@ -20,7 +20,12 @@ use crate::error::ParallelError;
 pub struct ParallelConfig {
     /// How many threads may work, exactly; `None` is all that the machine offers.
     ///
-    /// A call from within another parallel call has at most the threads that were given to that task.
+    /// Fewer work when there is less to do. Of threads that only the inside of a task could use, there are no more for each task than the
+    /// machine has cores, or 16.
+    ///
+    /// A call from within a rayon pool, such as a task of another parallel call, has at most the threads of that pool. With `None` or as many
+    /// as the pool has, it runs on those, and any number of such calls shares them. With fewer it has threads of its own, while the thread
+    /// that made the call sleeps; several such calls at the same time have as many threads as they ask for together.
     pub max_threads: Option<usize>,
     /// Samples that one thread hands to the model at once.
     ///

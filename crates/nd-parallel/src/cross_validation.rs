@@ -7,7 +7,7 @@ use nd_core::{Rows, Samples};
 use crate::config::ParallelConfig;
 use crate::error::{BoxError, ParallelError, TaskFailure};
 use crate::folds::{Fold, Folds};
-use crate::lanes::attempt;
+use crate::lanes::{Done, attempt};
 use crate::parallel::Parallel;
 use crate::task::Task;
 use crate::traits::Fit;
@@ -127,7 +127,8 @@ impl Parallel<'_> {
     /// Trains and tests a model on every fold; folds run at the same time and share the threads.
     ///
     /// # Errors
-    /// A configuration or folds that cannot be. Folds that fail are in the result.
+    /// A configuration or folds that cannot be, or other folds than those of [`Parallel::folds`], if these are set. Folds that fail are in
+    /// the result.
     pub fn cross_validation<D: Samples>(
         &self,
         model: &(impl Fit<D> + ?Sized),
@@ -135,13 +136,20 @@ impl Parallel<'_> {
         folds: impl Into<Folds>,
     ) -> Result<CrossValidation, ParallelError> {
         self.config.validate()?;
-        let folds = folds.into().of(data)?;
+        let folds = folds.into();
+        if let Some(set) = self.folds.as_ref().filter(|set| **set != folds) {
+            let (set, given) = (format!("{set:?}"), format!("{folds:?}"));
+            return Err(ParallelError::FoldsTwice { set, given });
+        }
+        let folds = folds.of(data)?;
         let lanes = self.lanes(folds.len())?;
         let run = self.run(Some(folds.len()));
         let found = run.tasks(&lanes, folds.len(), |task| {
             let index = task.index();
-            let result = attempt(index, || run_fold(model, data, &folds[index], task));
-            run.report(1, usize::from(result.is_err()));
+            let result = attempt(index, &self.cancel, || {
+                run_fold(model, data, &folds[index], task)
+            });
+            run.report(Done::of([&result]));
             result
         });
         let outcome = crate::Outcome::new("folds", found.into_iter());

@@ -1,14 +1,16 @@
 //! Predictions of several models, combined.
 //!
-//! In its simple form: predict every sample with every model, then combine number by number. Every (model, chunk) is a task of its
-//! own, a model's chunks one after the other so that its weights stay in the cache; the combination is a second, short pass.
-//!
-//! Known weakness: until then the predictions of all models are in memory.
+//! In its simple form: predict every sample with every model, then combine number by number. The tricks: samples go in groups of a few
+//! chunks. Every (group, model) is a task, all models of a group one after the other, so finished samples exist early, few predictions
+//! are in memory, and all threads have work when there are few samples. Whichever task is the last of its group combines. A model has
+//! the chunks of a group in a row, so that its weights stay in the cache.
+
+use std::sync::{Mutex, PoisonError};
 
 use crate::config::ParallelConfig;
 use crate::error::{BoxError, ParallelError, TaskFailure};
 use crate::inference::chunk_of;
-use crate::lanes::attempt;
+use crate::lanes::{Done, attempt, lock};
 use crate::outcome::{Found, Outcome};
 use crate::parallel::Parallel;
 use crate::statistics;
@@ -142,60 +144,26 @@ pub(crate) fn each_number<Y: Values>(
     Ok(())
 }
 
-impl Parallel<'_> {
-    /// Predicts samples with every model; a list for each sample, with a prediction by each model.
-    ///
-    /// A sample that a model cannot predict fails as a whole, and the failure names the model.
-    pub(crate) fn members<X: Sync, Y: Send>(
-        &self,
-        models: &[impl Predict<X, Y>],
-        samples: &[X],
-    ) -> Result<Found<Vec<Y>>, ParallelError> {
-        self.config.validate()?;
-        let size = self.config.chunk_size;
-        let chunks = samples.len().div_ceil(size);
-        let lanes = self.lanes(models.len() * chunks)?;
-        let run = self.run(Some(models.len() * samples.len()));
-        let found = run.tasks(&lanes, models.len() * chunks, |task| {
-            let (model, chunk) = (&models[task.index() / chunks], task.index() % chunks);
-            let first = chunk * size;
-            let samples = &samples[first..samples.len().min(first + size)];
-            let alone = |_, sample: &X| model.predict(sample);
-            let results = chunk_of(first, samples, |chunk| model.predict_batch(chunk), alone);
-            let failed = results.iter().filter(|result| result.is_err()).count();
-            run.report(results.len(), failed);
-            results
-        });
-        let mut all: Vec<_> = samples
-            .iter()
-            .map(|_| Some(Ok(Vec::with_capacity(models.len()))))
-            .collect();
-        for (task, results) in found.into_iter().enumerate() {
-            let (model, first) = (task / chunks, task % chunks * size);
-            match results {
-                None => {
-                    let end = samples.len().min(first + size);
-                    for slot in &mut all[first..end] {
-                        // A failure that is known says more than a task that did not begin.
-                        if !matches!(slot, Some(Err(_))) {
-                            *slot = None;
-                        }
-                    }
-                }
-                Some(results) => {
-                    for (slot, result) in all[first..].iter_mut().zip(results) {
-                        match (slot.as_mut(), result) {
-                            (Some(Ok(members)), Ok(value)) => members.push(value),
-                            (Some(Err(_)), _) | (None, Ok(_)) => {}
-                            (_, Err(failure)) => *slot = Some(Err(failure.of_model(model))),
-                        }
-                    }
-                }
-            }
-        }
-        Ok(all)
-    }
+/// Chunks of a group, at most.
+const MOST_CHUNKS: usize = 8;
 
+/// The chunks of a group: many enough groups that every thread has several tasks, and that a call which is cancelled has whole ones.
+fn group_of(chunks: usize, models: usize, lanes: usize) -> usize {
+    let tasks = chunks.saturating_mul(models);
+    (tasks / (4 * lanes)).min(chunks / 8).clamp(1, MOST_CHUNKS)
+}
+
+/// What the models gave for the samples of a group.
+struct Gathered<Y> {
+    /// Results by each model, in the order of the samples; those of a model that was cut short end early.
+    by_model: Vec<Vec<Result<Y, TaskFailure>>>,
+    /// Models that are through.
+    ended: usize,
+    /// The combined predictions.
+    combined: Found<Y>,
+}
+
+impl Parallel<'_> {
     /// Predicts samples with every model and combines the predictions.
     ///
     /// # Errors
@@ -207,46 +175,100 @@ impl Parallel<'_> {
         samples: &[X],
         aggregation: &EnsembleAggregation,
     ) -> Result<Outcome<Y>, ParallelError> {
+        self.config.validate()?;
         aggregation.validate(models.len())?;
-        let members = self.members(models, samples)?;
-        self.combine(members, |index, members, buffer| {
-            attempt(index, || {
-                let mut combined = Vec::new();
-                each_number(members, buffer, |column| {
-                    combined.push(aggregation.combine(column));
-                })?;
-                Ok(members[0].with_values(&combined))
+        let size = self.config.chunk_size;
+        let chunks = samples.len().div_ceil(size);
+        let lanes = self.lanes(chunks.saturating_mul(models.len()))?;
+        let group = size.saturating_mul(group_of(chunks, models.len(), lanes.count()));
+        let gather = |_: &[X]| {
+            Mutex::new(Gathered {
+                by_model: models.iter().map(|_| Vec::new()).collect(),
+                ended: 0,
+                combined: Vec::new(),
             })
-        })
+        };
+        let groups: Vec<_> = samples.chunks(group).map(gather).collect();
+        let run = self.run(Some(models.len().saturating_mul(samples.len())));
+        let combine = |number: usize, by_model: Vec<Vec<Result<Y, TaskFailure>>>| {
+            let first = number * group;
+            let count = group.min(samples.len() - first);
+            self.combine(aggregation, first, count, by_model)
+        };
+        run.tasks(&lanes, groups.len() * models.len(), |task| {
+            let (number, place) = (task.index() / models.len(), task.index() % models.len());
+            let model = &models[place];
+            let first = number * group;
+            let mut results = Vec::new();
+            for chunk in samples[first..samples.len().min(first + group)].chunks(size) {
+                if run.is_over() {
+                    break;
+                }
+                let first = first + results.len();
+                let alone = |_, sample: &X| model.predict(sample);
+                let at_once = |chunk: &[X]| model.predict_batch(chunk);
+                let found = chunk_of(first, chunk, &self.cancel, at_once, alone);
+                run.report(Done::of(&found));
+                results.extend(found);
+            }
+            let mut gathered = lock(&groups[number]);
+            gathered.by_model[place] = results;
+            gathered.ended += 1;
+            if gathered.ended == models.len() {
+                let by_model = std::mem::take(&mut gathered.by_model);
+                drop(gathered);
+                let combined = combine(number, by_model);
+                lock(&groups[number]).combined = combined;
+            }
+        });
+        let found = groups.into_iter().enumerate().flat_map(|(number, group)| {
+            let group = group.into_inner().unwrap_or_else(PoisonError::into_inner);
+            if group.ended == models.len() {
+                group.combined
+            } else {
+                // Cancelled: not every model came to it.
+                combine(number, group.by_model)
+            }
+        });
+        Ok(Outcome::new("samples", found))
     }
 
-    /// Makes one result of the predictions of all models, sample by sample.
-    pub(crate) fn combine<Y: Send + Sync, Z: Send>(
+    /// Makes one prediction of those by all models, for each of `count` samples from `first` on. `None` without a prediction by each, unless
+    /// one failed: that says more.
+    fn combine<Y: Values>(
         &self,
-        members: Found<Vec<Y>>,
-        work: impl Fn(usize, &[Y], &mut Vec<f64>) -> Result<Z, TaskFailure> + Sync,
-    ) -> Result<Outcome<Z>, ParallelError> {
-        // Some nanoseconds a number: pieces large enough that waking a thread pays.
-        const SAMPLES: usize = 256;
-        // Neither progress nor cancellation: the predictions are there, and combining them takes no time beside them.
-        let quiet = Parallel::new(self.config);
-        let lanes = quiet.lanes(members.len().div_ceil(SAMPLES))?;
-        let run = quiet.run(None);
-        let found = run.tasks(&lanes, members.len().div_ceil(SAMPLES), |task| {
-            let first = task.index() * SAMPLES;
-            let members = &members[first..members.len().min(first + SAMPLES)];
-            let mut buffer = Vec::new();
-            let one = |(i, members): (usize, &Option<Result<Vec<Y>, TaskFailure>>)| match members {
-                None => None,
-                Some(Err(failure)) => Some(Err(failure.clone())),
-                Some(Ok(members)) => Some(work(first + i, members, &mut buffer)),
-            };
-            members.iter().enumerate().map(one).collect::<Vec<_>>()
-        });
-        Ok(Outcome::new(
-            "samples",
-            found.into_iter().flatten().flatten(),
-        ))
+        aggregation: &EnsembleAggregation,
+        first: usize,
+        count: usize,
+        by_model: Vec<Vec<Result<Y, TaskFailure>>>,
+    ) -> Found<Y> {
+        let models = by_model.len();
+        let mut by_model: Vec<_> = by_model.into_iter().map(Vec::into_iter).collect();
+        let mut buffer = Vec::new();
+        let one = |index| {
+            let (mut members, mut failure) = (Vec::with_capacity(models), None);
+            for (model, results) in by_model.iter_mut().enumerate() {
+                match results.next() {
+                    Some(Ok(value)) => members.push(value),
+                    Some(Err(found)) if found.is_cancellation() => {}
+                    Some(Err(found)) => failure = failure.or(Some(found.of_model(model))),
+                    None => {}
+                }
+            }
+            if let Some(failure) = failure {
+                return Some(Err(failure));
+            }
+            (members.len() == models).then(|| {
+                attempt(index, &self.cancel, || {
+                    let mut combined = Vec::new();
+                    each_number(&members, &mut buffer, |column| {
+                        combined.push(aggregation.combine(column));
+                    })?;
+                    Ok(members[0].with_values(&combined))
+                })
+            })
+        };
+        (first..first + count).map(one).collect()
     }
 }
 

@@ -1,8 +1,12 @@
 //! What can go wrong: in a call as a whole, and in one task of many.
 
+use std::any::Any;
 use std::error::Error;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+
+use crate::lanes::guarded;
 
 /// Any error of a model, a preprocessor or a fit of the user's.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -27,6 +31,16 @@ pub enum ParallelError {
     /// Cross-validation without folds.
     #[error("cross-validation over 0 folds: give at least 1 fold in time order, 2 when shuffled")]
     ZeroFolds,
+    /// Two different ways to cut the data.
+    #[error(
+        "the call was given the folds {set}, and its cross-validation {given}: give the latter alone"
+    )]
+    FoldsTwice {
+        /// Those of [`Parallel::folds`](crate::Parallel::folds).
+        set: String,
+        /// Those of the argument.
+        given: String,
+    },
     /// One shuffled fold, which leaves nothing to train on.
     #[error(
         "a shuffled cross-validation of 1 fold would test on all samples and train on none: give at least 2 folds"
@@ -185,24 +199,35 @@ pub struct TaskFailure {
     pub kind: FailureKind,
     /// What it said.
     pub message: String,
+    cancelled: bool,
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
 impl TaskFailure {
-    pub(crate) fn error(index: usize, error: BoxError) -> Self {
+    /// An error of the caller's code; `switched` says whether the call is cancelled.
+    pub(crate) fn error(index: usize, error: BoxError, switched: bool) -> Self {
+        let cancelled = error.is::<Cancelled>();
+        let message = if cancelled && !switched {
+            "it returned Cancelled, but nobody cancelled the call: return that when Task::check does, another error otherwise".to_owned()
+        } else {
+            guarded(|| error.to_string())
+                .unwrap_or_else(|panic| format!("an error whose Display panicked: {panic}"))
+        };
         Self {
             index,
             kind: FailureKind::Error,
-            message: error.to_string(),
+            message,
+            cancelled: cancelled && switched,
             source: Some(Arc::from(error)),
         }
     }
 
-    pub(crate) fn panic(index: usize, payload: &(dyn std::any::Any + Send)) -> Self {
+    pub(crate) fn panic(index: usize, payload: Box<dyn Any + Send>) -> Self {
         Self {
             index,
             kind: FailureKind::Panic,
             message: panic_message(payload),
+            cancelled: false,
             source: None,
         }
     }
@@ -219,9 +244,7 @@ impl TaskFailure {
 
     /// Whether the task stopped because the call was cancelled.
     pub(crate) fn is_cancellation(&self) -> bool {
-        self.source
-            .as_ref()
-            .is_some_and(|error| error.is::<Cancelled>())
+        self.cancelled
     }
 }
 
@@ -242,15 +265,21 @@ impl Error for TaskFailure {
 }
 
 /// What a task returns that stopped because the call was cancelled: it counts as not done instead of failed.
+///
+/// Of a call that was not cancelled it is a failure like any other.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("cancelled")]
 pub struct Cancelled;
 
 /// What a panic said.
-pub(crate) fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn panic_message(payload: Box<dyn Any + Send>) -> String {
     let text = payload
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())
         .or_else(|| payload.downcast_ref::<String>().cloned());
+    // A payload may panic once more when it is dropped, and what that leaves as well: it stays where it is.
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(again);
+    }
     text.unwrap_or_else(|| "a panic without a message".to_owned())
 }

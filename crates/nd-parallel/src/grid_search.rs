@@ -5,15 +5,16 @@
 //! one fold of one point, so a few points of many folds still keep every thread busy.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nd_core::Samples;
 
 use crate::config::ParallelConfig;
 use crate::cross_validation::{FoldScore, deviation, mean, run_fold};
 use crate::error::{ParallelError, TaskFailure};
+use crate::folds::Folds;
 use crate::grid::Grid;
-use crate::lanes::attempt;
+use crate::lanes::{Done, attempt};
 use crate::parallel::Parallel;
 use crate::traits::{Fit, Tune};
 
@@ -45,6 +46,17 @@ pub struct FailedPoint<P> {
     pub folds: Vec<Option<FoldScore>>,
 }
 
+/// A point that the search ended before.
+#[derive(Clone, Debug)]
+pub struct UnfinishedPoint<P> {
+    /// Its place in the grid.
+    pub index: usize,
+    /// Its settings.
+    pub params: P,
+    /// What each fold gave; `None` for those that were not done.
+    pub folds: Vec<Option<FoldScore>>,
+}
+
 /// Why a search ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SearchEnd {
@@ -52,7 +64,7 @@ pub enum SearchEnd {
     Completed,
     /// The budget of trials was smaller than the grid.
     Trials,
-    /// The budget of time was used up.
+    /// The budget of time was used up; the first point is done all the same.
     Time,
     /// The call was cancelled.
     Cancelled,
@@ -66,8 +78,8 @@ pub struct GridSearch<P> {
     pub ranking: Vec<RankedPoint<P>>,
     /// Every point that failed, in the order of the grid.
     pub failed: Vec<FailedPoint<P>>,
-    /// Points that were not tried, or not on every fold: their place in the grid and their settings.
-    pub unfinished: Vec<(usize, P)>,
+    /// Every point that was not tried, or not on every fold, in the order of the grid.
+    pub unfinished: Vec<UnfinishedPoint<P>>,
     /// Why the search ended.
     pub end: SearchEnd,
 }
@@ -83,9 +95,10 @@ impl<P> GridSearch<P> {
 /// One fold of one point.
 enum Trial {
     Score(FoldScore),
-    Settings(TaskFailure),
-    Fold(TaskFailure),
-    OutOfTime,
+    /// The fold that failed; `None` when the settings did.
+    Failed(Option<usize>, TaskFailure),
+    /// Cancelled while it ran, or too late to begin.
+    NotDone,
 }
 
 impl Parallel<'_> {
@@ -104,7 +117,8 @@ impl Parallel<'_> {
         if points.is_empty() {
             return Err(ParallelError::EmptyGrid);
         }
-        let folds = self.folds.of(data)?;
+        let three = || Folds::expanding(3);
+        let folds = self.folds.clone().unwrap_or_else(three).of(data)?;
         let tried = match self.trials {
             Some(0) => return Err(ParallelError::ZeroTrials),
             trials => points.len().min(trials.unwrap_or(usize::MAX)),
@@ -114,35 +128,65 @@ impl Parallel<'_> {
         let run = self.run(Some(tried * folds.len()));
         let models: Vec<OnceLock<Result<M, TaskFailure>>> =
             (0..tried).map(|_| OnceLock::new()).collect();
-        let begun = AtomicUsize::new(0);
+        let out_of_time = AtomicBool::new(false);
         let found = run.tasks(&lanes, tried * folds.len(), |task| {
             let (point, fold) = (task.index() / folds.len(), task.index() % folds.len());
-            // The first task always runs, so that a search has something to show for its time.
-            let first = begun.fetch_add(1, Ordering::Relaxed) == 0;
-            if !first && self.time.is_some_and(|time| run.elapsed() >= time) {
-                return Trial::OutOfTime;
+            // The first point is always done, so that a search has something to show for its time. Its folds have begun before this one.
+            if point > 0 && self.time.is_some_and(|time| run.elapsed() >= time) {
+                out_of_time.store(true, Ordering::Relaxed);
+                run.stop();
+                return Trial::NotDone;
             }
-            let tuned = models[point].get_or_init(|| attempt(point, || model.tune(&points[point])));
-            let trial = match tuned {
-                Err(failure) => Trial::Settings(failure.clone()),
-                Ok(model) => match attempt(point, || run_fold(model, data, &folds[fold], task)) {
-                    Ok(score) => Trial::Score(score),
-                    Err(failure) => Trial::Fold(failure),
-                },
+            // Folds that begin at the same time may each tune the point. One that waited for another could wait for itself: a
+            // tuning that is parallel may take up other tasks on its thread.
+            let tuned = match models[point].get() {
+                Some(tuned) => tuned,
+                None => {
+                    let tune = || model.tune(&points[point]);
+                    let tuned = attempt(point, &self.cancel, tune);
+                    models[point].get_or_init(|| tuned)
+                }
             };
-            run.report(1, usize::from(!matches!(trial, Trial::Score(_))));
-            trial
+            let result = match tuned {
+                Err(failure) => Err((None, failure.clone())),
+                Ok(model) => attempt(point, &self.cancel, || {
+                    run_fold(model, data, &folds[fold], task)
+                })
+                .map_err(|failure| (Some(fold), failure)),
+            };
+            match result {
+                Err((_, failure)) if failure.is_cancellation() => Trial::NotDone,
+                Err((fold, failure)) => {
+                    run.report(Done { done: 1, failed: 1 });
+                    Trial::Failed(fold, failure)
+                }
+                Ok(score) => {
+                    run.report(Done { done: 1, failed: 0 });
+                    Trial::Score(score)
+                }
+            }
         });
-        Ok(sort(points, folds.len(), tried, found))
+        // What is missing was cancelled, or there was no time for it.
+        let late = out_of_time.into_inner() && !self.cancel.is_cancelled();
+        if late {
+            run.report_rest_skipped();
+        }
+        let cut = if late {
+            SearchEnd::Time
+        } else {
+            SearchEnd::Cancelled
+        };
+        Ok(sort(points, folds.len(), tried, found, cut))
     }
 }
 
-/// Sorts points into ranked, failed and unfinished ones.
+/// Sorts points into ranked, failed and unfinished ones; `cut` is why folds are missing, if some are.
 fn sort<P: Clone>(
     points: Vec<P>,
     folds: usize,
     tried: usize,
     found: Vec<Option<Trial>>,
+    cut: SearchEnd,
 ) -> GridSearch<P> {
     let mut end = if tried < points.len() {
         SearchEnd::Trials
@@ -160,25 +204,16 @@ fn sort<P: Clone>(
         let mut scores: Vec<Option<FoldScore>> = Vec::new();
         let mut failure = None;
         let mut unfinished = index >= tried;
-        for (fold, trial) in found.by_ref().take(folds).enumerate() {
+        for trial in found.by_ref().take(folds) {
             let mut score = None;
             match trial {
                 Some(Trial::Score(found)) => score = Some(found),
-                Some(Trial::Fold(found)) if found.is_cancellation() => {
-                    (unfinished, end) = (true, SearchEnd::Cancelled);
-                }
-                Some(Trial::Settings(found)) => failure = failure.or(Some((None, found))),
-                Some(Trial::Fold(found)) => failure = failure.or(Some((Some(fold), found))),
-                Some(Trial::OutOfTime) => {
-                    unfinished = true;
-                    if end != SearchEnd::Cancelled {
-                        end = SearchEnd::Time;
-                    }
-                }
-                None => (unfinished, end) = (true, SearchEnd::Cancelled),
+                Some(Trial::Failed(fold, found)) => failure = failure.or(Some((fold, found))),
+                Some(Trial::NotDone) | None => (unfinished, end) = (true, cut),
             }
             scores.push(score);
         }
+        scores.resize_with(folds, || None);
         if let Some((fold, failure)) = failure {
             search.failed.push(FailedPoint {
                 params,
@@ -187,7 +222,11 @@ fn sort<P: Clone>(
                 folds: scores,
             });
         } else if unfinished {
-            search.unfinished.push((index, params));
+            search.unfinished.push(UnfinishedPoint {
+                index,
+                params,
+                folds: scores,
+            });
         } else {
             let folds: Vec<FoldScore> = scores.into_iter().flatten().collect();
             let scores = || folds.iter().map(|fold| fold.score);

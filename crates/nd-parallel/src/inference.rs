@@ -7,19 +7,21 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::config::ParallelConfig;
 use crate::error::{BoxError, ParallelError, TaskFailure};
-use crate::lanes::{attempt, lock};
+use crate::lanes::{Done, attempt, lock};
 use crate::outcome::Outcome;
 use crate::parallel::Parallel;
+use crate::task::Cancel;
 use crate::traits::{Predict, Preprocess};
 
 /// Runs a chunk at once, and if that fails, each of its samples alone.
 pub(crate) fn chunk_of<X, Y>(
     first: usize,
     samples: &[X],
+    cancel: &Cancel,
     at_once: impl FnOnce(&[X]) -> Result<Vec<Y>, BoxError>,
     alone: impl Fn(usize, &X) -> Result<Y, BoxError>,
 ) -> Vec<Result<Y, TaskFailure>> {
-    let whole = attempt(first, || {
+    let whole = attempt(first, cancel, || {
         let found = at_once(samples)?;
         if found.len() != samples.len() {
             let (found, given) = (found.len(), samples.len());
@@ -36,7 +38,7 @@ pub(crate) fn chunk_of<X, Y>(
         Err(_) => samples
             .iter()
             .enumerate()
-            .map(|(i, sample)| attempt(first + i, || alone(first + i, sample)))
+            .map(|(i, sample)| attempt(first + i, cancel, || alone(first + i, sample)))
             .collect(),
     }
 }
@@ -67,7 +69,8 @@ impl Parallel<'_> {
             let found = work(bounds.start, &samples[bounds]);
             let mut slots = lock(&slots[task.index()]);
             assert_eq!(found.len(), slots.len(), "results of a chunk");
-            let (done, mut failed) = (found.len(), Vec::new());
+            let reported = Done::of(&found);
+            let mut failed = Vec::new();
             for (slot, result) in slots.iter_mut().zip(found) {
                 match result {
                     Ok(value) => *slot = Some(value),
@@ -75,11 +78,10 @@ impl Parallel<'_> {
                 }
             }
             drop(slots);
-            let lost = failed.len();
-            if lost > 0 {
+            if !failed.is_empty() {
                 lock(&failures).append(&mut failed);
             }
-            run.report(done, lost);
+            run.report(reported);
         });
         drop(slots);
         let failures = failures
@@ -100,7 +102,8 @@ impl Parallel<'_> {
     ) -> Result<Outcome<Y>, ParallelError> {
         self.chunks(samples, self.config.chunk_size, |first, chunk| {
             let alone = |_, sample: &X| model.predict(sample);
-            chunk_of(first, chunk, |chunk| model.predict_batch(chunk), alone)
+            let at_once = |chunk: &[X]| model.predict_batch(chunk);
+            chunk_of(first, chunk, &self.cancel, at_once, alone)
         })
     }
 
@@ -114,7 +117,8 @@ impl Parallel<'_> {
         preprocessor: &(impl Preprocess<X, Y> + ?Sized),
     ) -> Result<Outcome<Y>, ParallelError> {
         self.chunks(items, self.config.chunk_size, |first, chunk| {
-            let one = |(i, item)| attempt(first + i, || preprocessor.preprocess(item));
+            let one =
+                |(i, item)| attempt(first + i, &self.cancel, || preprocessor.preprocess(item));
             chunk.iter().enumerate().map(one).collect()
         })
     }

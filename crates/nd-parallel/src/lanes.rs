@@ -2,18 +2,23 @@
 //!
 //! In its simple form: each thread takes the number of the next task from a counter, runs it, keeps the result beside its
 //! number, until there are no more. The tricks: threads are grouped into *lanes*, as many as there are tasks to run at the
-//! same time; a lane is a rayon pool with its share of the budget, so what a task does in parallel stays within the lane,
-//! and the number of threads at work is the budget, never its product with another. Called from within a pool, the threads
-//! of that pool are the budget. A panic is caught at the task.
+//! same time. A lane is a rayon pool with its share of the budget, so what a task does in parallel stays within the lane,
+//! and the number of threads at work is the budget, never its product with another. A panic is caught at the task.
 //!
-//! Known weakness: lanes do not lend threads to each other; the last tasks of a call run with the threads of their lane. Two calls
-//! made at the same time from one pool (inside rayon's own parallel iterators) each take its threads for theirs.
+//! A call from within a pool that may use all its threads runs in place: its lanes are loops in that pool, whose threads they
+//! share with each other and with other calls from it, so that no number of nested calls brings further threads. Such a
+//! loop never waits for another one: the thread that waits may be the one that has to go on. A call from within a pool that
+//! wants fewer threads has lanes of its own, and the thread that made it sleeps meanwhile.
+//!
+//! Known weakness: lanes do not lend threads to each other, unless they share a pool; the last tasks of a call run with the threads
+//! of their lane.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use nd_core::threads::MOST_THREADS;
 use nd_core::{CoreError, Threads};
 
 use crate::config::ParallelConfig;
@@ -42,19 +47,27 @@ pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Runs one task; a panic is a failure like any other.
 pub(crate) fn attempt<T>(
     index: usize,
+    cancel: &Cancel,
     work: impl FnOnce() -> Result<T, BoxError>,
 ) -> Result<T, TaskFailure> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(TaskFailure::error(index, error)),
-        Err(payload) => Err(TaskFailure::panic(index, &*payload)),
+        Ok(Err(error)) => Err(TaskFailure::error(index, error, cancel.is_cancelled())),
+        Err(payload) => Err(TaskFailure::panic(index, payload)),
     }
 }
 
 /// The threads of a call, in lanes; nothing runs yet.
-pub(crate) struct Lanes {
-    teams: Vec<Threads>,
+pub(crate) enum Lanes {
+    /// So many loops in the pool that the caller is in.
+    Here(usize),
+    /// Pools of their own.
+    Teams(Vec<Threads>),
 }
+
+/// Threads of one lane, at most, if the machine has fewer cores: what a task does in parallel gains nothing from more threads than
+/// cores, but small numbers are obeyed everywhere.
+const LARGEST_TEAM: usize = 16;
 
 /// The threads of the pool that the caller is in; `None` outside of any. Rayon must not be asked for a number there: it
 /// would start its global pool.
@@ -62,22 +75,21 @@ fn inside() -> Option<usize> {
     rayon::current_thread_index().map(|_| rayon::current_num_threads())
 }
 
-/// The threads that a call may use, and whether they are the whole pool that the caller is in.
-fn budget(config: &ParallelConfig) -> Result<(usize, bool), ParallelError> {
-    config.validate()?;
-    Ok(match (config.max_threads, inside()) {
-        (Some(wanted), Some(most)) => (wanted.min(most), wanted >= most),
-        (None, Some(most)) => (most, true),
-        (Some(wanted), None) => (wanted, false),
-        (None, None) => {
-            let all = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
-            (all.min(nd_core::threads::MOST_THREADS), false)
-        }
-    })
+/// Whether a call that wants so many threads may use all those of the pool that the caller is in.
+fn stays(wanted: Option<usize>) -> Option<usize> {
+    inside().filter(|&most| wanted.is_none_or(|wanted| wanted >= most))
+}
+
+/// The cores of the machine that this process may use.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Runs `work` on as many threads as asked for (`None`: all that the machine offers), but on no more than those of the rayon pool
 /// that the caller is in: what a training or an inference needs that may be a task of a parallel call.
+///
+/// Within a pool, `work` runs in place unless it is to have fewer threads than the pool; then it has threads of its own, and the
+/// caller's sleeps until it is done.
 ///
 /// ```
 /// let outer = nd_core::Threads::new(Some(3))?;
@@ -89,16 +101,14 @@ fn budget(config: &ParallelConfig) -> Result<(usize, bool), ParallelError> {
 ///
 /// # Errors
 /// A number of zero or beyond any machine, or a system that cannot start the threads.
+///
+/// # Panics
+/// When `work` does.
 pub fn install<T: Send>(
     threads: Option<usize>,
     work: impl FnOnce() -> T + Send,
 ) -> Result<T, CoreError> {
-    let stays = match (threads, inside()) {
-        (None, Some(_)) => true,
-        (Some(wanted), Some(most)) => wanted >= most,
-        (_, None) => false,
-    };
-    if stays {
+    if stays(threads).is_some() {
         return Ok(work());
     }
     Ok(Threads::new(threads)?.install(work))
@@ -107,31 +117,80 @@ pub fn install<T: Send>(
 impl Lanes {
     /// Lanes for as many tasks as may run at the same time; one at least.
     pub(crate) fn new(config: &ParallelConfig, tasks: usize) -> Result<Self, ParallelError> {
-        let (threads, whole_pool) = budget(config)?;
-        let lanes = tasks.clamp(1, threads);
-        if lanes == 1 && whole_pool {
-            // The pool that the caller is in is the lane.
-            return Ok(Self { teams: Vec::new() });
+        config.validate()?;
+        if let Some(threads) = stays(config.max_threads) {
+            return Ok(Self::Here(tasks.clamp(1, threads)));
         }
+        let cores = cores();
+        let threads = (config.max_threads).unwrap_or_else(|| cores.min(MOST_THREADS));
+        let lanes = tasks.clamp(1, threads);
         let team = |lane| threads / lanes + usize::from(lane < threads % lanes);
-        let teams = (0..lanes).map(|lane| Threads::new(Some(team(lane))));
-        Ok(Self {
-            teams: teams.collect::<Result<_, _>>()?,
-        })
+        let most = cores.max(LARGEST_TEAM);
+        let teams: Vec<usize> = (0..lanes).map(|lane| team(lane).min(most)).collect();
+        Ok(Self::Teams(Threads::teams(&teams)?))
     }
 
     /// The number of lanes.
     pub(crate) fn count(&self) -> usize {
-        self.teams.len().max(1)
+        match self {
+            Self::Here(lanes) => *lanes,
+            Self::Teams(teams) => teams.len(),
+        }
     }
 
-    /// Runs `work` once in every lane at the same time.
+    /// Whether a lane may wait for what another one does. In a shared pool it may lie above the other on the stack of one thread.
+    pub(crate) fn may_wait(&self) -> bool {
+        matches!(self, Self::Here(1) | Self::Teams(_))
+    }
+
+    /// Runs `work` once in every lane at the same time; in a shared pool as its threads come free.
     pub(crate) fn each(&self, work: impl Fn(usize) + Sync) {
-        if self.teams.is_empty() {
-            work(0);
-        } else {
-            Threads::together(&self.teams, work);
+        match self {
+            Self::Teams(teams) => Threads::together(teams, work),
+            Self::Here(1) => work(0),
+            Self::Here(lanes) => rayon::in_place_scope(|scope| {
+                let work = &work;
+                for lane in 1..*lanes {
+                    scope.spawn(move |_| work(lane));
+                }
+                work(0);
+            }),
         }
+    }
+}
+
+/// How many are done, how many of these failed, and how many are left out.
+#[derive(Default)]
+struct Counts {
+    done: usize,
+    failed: usize,
+    skipped: usize,
+}
+
+/// How many are done, and how many of these failed.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Done {
+    pub(crate) done: usize,
+    pub(crate) failed: usize,
+}
+
+impl Done {
+    /// Those of some results. What ended because the call was cancelled is not done.
+    pub(crate) fn of<'r, T: 'r>(
+        results: impl IntoIterator<Item = &'r Result<T, TaskFailure>>,
+    ) -> Self {
+        let mut found = Self::default();
+        for result in results {
+            match result {
+                Ok(_) => found.done += 1,
+                Err(failure) if failure.is_cancellation() => {}
+                Err(_) => {
+                    found.done += 1;
+                    found.failed += 1;
+                }
+            }
+        }
+        found
     }
 }
 
@@ -141,8 +200,7 @@ pub(crate) struct Run<'a> {
     watch: Option<&'a dyn See>,
     start: Instant,
     total: Option<usize>,
-    /// How many are done, and how many of these failed.
-    counts: Mutex<(usize, usize)>,
+    counts: Mutex<Counts>,
     stop: AtomicBool,
 }
 
@@ -157,7 +215,7 @@ impl<'a> Run<'a> {
             watch: watch.map(|watch| watch as &dyn See),
             start: Instant::now(),
             total,
-            counts: Mutex::new((0, 0)),
+            counts: Mutex::default(),
             stop: AtomicBool::new(false),
         }
     }
@@ -176,17 +234,33 @@ impl<'a> Run<'a> {
         self.start.elapsed()
     }
 
-    /// Tells the caller that some more is done. A callback that panics ends the call with its panic.
-    pub(crate) fn report(&self, done: usize, failed: usize) {
+    /// Tells the caller that some more is done.
+    pub(crate) fn report(&self, more: Done) {
+        if more.done > 0 {
+            self.tell(|counts| {
+                counts.done += more.done;
+                counts.failed += more.failed;
+            });
+        }
+    }
+
+    /// Tells the caller that all that is not done will not be.
+    pub(crate) fn report_rest_skipped(&self) {
+        let total = self.total;
+        self.tell(|counts| counts.skipped = total.map_or(0, |total| total - counts.done));
+    }
+
+    /// A callback that panics ends the call with its panic.
+    fn tell(&self, change: impl FnOnce(&mut Counts)) {
         let Some(watch) = self.watch else { return };
         // Held while the callback runs: whoever reports later reports more.
         let mut counts = lock(&self.counts);
-        counts.0 += done;
-        counts.1 += failed;
+        change(&mut counts);
         let progress = Progress {
-            done: counts.0,
+            done: counts.done,
             total: self.total,
-            failed: counts.1,
+            failed: counts.failed,
+            skipped: counts.skipped,
             elapsed: self.start.elapsed(),
         };
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| watch.see(&progress))) {
@@ -231,5 +305,5 @@ impl<'a> Run<'a> {
 
 /// Calls something of the caller's that is not a task; its panic as a message.
 pub(crate) fn guarded<T>(call: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(call)).map_err(|payload| panic_message(&*payload))
+    catch_unwind(AssertUnwindSafe(call)).map_err(panic_message)
 }

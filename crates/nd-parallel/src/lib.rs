@@ -82,7 +82,8 @@
 //! ([`Parallel::stream`]).
 //!
 //! **Threads.** `max_threads` is exact. A call has one budget, which its tasks share: a grid search over four points on sixteen
-//! threads gives each fit four. A parallel call within a task has the threads of that task.
+//! threads gives each fit four. Parallel calls within a task run on the threads of that task, however many there are at the same time;
+//! so do calls from a pool of your own.
 //!
 //! **Same results.** Threads and chunks decide when something is computed, never how. What one task does, a panic included, is
 //! the matter of that task: its failure has its index and message, and every other result is kept.
@@ -120,7 +121,9 @@ pub use ensemble::{EnsembleAggregation, parallel_ensemble_predict};
 pub use error::{BoxError, Cancelled, FailureKind, ParallelError, TaskFailure};
 pub use folds::{Fold, FoldStyle, Folds};
 pub use grid::{Grid, ParamGrid, ParamPoint, ParamValue};
-pub use grid_search::{FailedPoint, GridSearch, RankedPoint, SearchEnd, parallel_grid_search};
+pub use grid_search::{
+    FailedPoint, GridSearch, RankedPoint, SearchEnd, UnfinishedPoint, parallel_grid_search,
+};
 pub use inference::{parallel_batch_inference, parallel_preprocess};
 pub use lanes::install;
 pub use nd_core::samples::{Rows, Samples};

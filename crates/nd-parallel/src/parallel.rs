@@ -31,7 +31,8 @@ use crate::task::{Cancel, Progress};
 pub struct Parallel<'a> {
     pub(crate) config: ParallelConfig,
     pub(crate) cancel: Cancel,
-    pub(crate) folds: Folds,
+    /// Those that were set, if any.
+    pub(crate) folds: Option<Folds>,
     pub(crate) trials: Option<usize>,
     pub(crate) time: Option<Duration>,
     pub(crate) levels: Option<Vec<f64>>,
@@ -47,7 +48,7 @@ impl<'a> Parallel<'a> {
         Self {
             config,
             cancel: Cancel::new(),
-            folds: Folds::expanding(3),
+            folds: None,
             trials: None,
             time: None,
             levels: None,
@@ -59,7 +60,8 @@ impl<'a> Parallel<'a> {
 
     /// Calls `watch` after every task, from whichever thread ran it, one call at a time.
     ///
-    /// A callback that panics ends the call with its panic.
+    /// Tasks that end meanwhile wait for it, so it must be short, and do nothing in parallel itself. A callback that panics ends the call
+    /// with its panic.
     #[must_use]
     pub fn progress(mut self, watch: impl FnMut(&Progress) + Send + 'a) -> Self {
         self.watch = Some(Mutex::new(Box::new(watch)));
@@ -73,10 +75,11 @@ impl<'a> Parallel<'a> {
         self
     }
 
-    /// The folds that each point of a grid search is scored on.
+    /// The folds that each point of a grid search is scored on. A cross-validation takes its own as an argument, and fails when these
+    /// are others.
     #[must_use]
     pub fn folds(mut self, folds: impl Into<Folds>) -> Self {
-        self.folds = folds.into();
+        self.folds = Some(folds.into());
         self
     }
 

@@ -4,7 +4,10 @@
 //! time; chunks are handed on in the order in which they were read; a lane that is too far ahead of the slowest one waits, so
 //! no more than [`CHUNKS_PER_LANE`] chunks for each lane are alive, whatever the length of the stream.
 //!
-//! Known weakness: the source and the sink run on one thread at a time.
+//! Within a pool whose threads a stream shares, lanes must not wait for each other. There it goes in rounds: read
+//! as many chunks as may be alive, predict them, hand them on.
+//!
+//! Known weakness: the source and the sink run on one thread at a time; rounds wait for their last chunk.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -12,7 +15,7 @@ use std::sync::{Condvar, Mutex};
 
 use crate::error::{ParallelError, TaskFailure};
 use crate::inference::chunk_of;
-use crate::lanes::{Run, guarded, lock};
+use crate::lanes::{Done, Lanes, Run, guarded, lock};
 use crate::parallel::Parallel;
 use crate::traits::Predict;
 
@@ -28,6 +31,8 @@ pub struct StreamSummary {
     /// Those that failed.
     pub failed: usize,
     /// Whether it was cancelled before its end; what was handed on until then is whole and in order.
+    ///
+    /// A source that was not read to its end has ended if its `size_hint` says that nothing is left.
     pub cancelled: bool,
 }
 
@@ -42,6 +47,34 @@ struct Source<I> {
     panic: Option<String>,
 }
 
+impl<X, I: Iterator<Item = X>> Source<I> {
+    /// The next chunk: its number, the number of its first sample, its samples; `None` at the end.
+    fn chunk(&mut self, size: usize) -> Option<(usize, usize, Vec<X>)> {
+        if self.ended {
+            return None;
+        }
+        let mut samples = Vec::new();
+        let read = guarded(|| samples.extend(self.samples.by_ref().take(size)));
+        if let Err(message) = read {
+            // What this chunk already has goes on; nothing more is read.
+            self.panic = Some(message);
+        }
+        self.ended = samples.len() < size;
+        if samples.is_empty() {
+            return None;
+        }
+        let (chunk, first) = (self.chunks, self.read);
+        self.chunks += 1;
+        self.read += samples.len();
+        Some((chunk, first, samples))
+    }
+
+    /// Whether nothing is left, as far as it is known without reading on.
+    fn is_at_end(&self) -> bool {
+        self.ended || guarded(|| self.samples.size_hint().1) == Ok(Some(0))
+    }
+}
+
 /// What they share on the side of the output.
 struct Sink<Y, F> {
     hand_on: F,
@@ -52,6 +85,34 @@ struct Sink<Y, F> {
     failed: usize,
     /// Chunks that came before their turn.
     waiting: BTreeMap<usize, Vec<Result<Y, TaskFailure>>>,
+}
+
+impl<Y, F: FnMut(usize, Result<Y, TaskFailure>)> Sink<Y, F> {
+    /// Hands a chunk on, and those that waited for it; or keeps it until its turn. Nothing is handed on after a sample that the
+    /// cancellation cut short.
+    fn take(&mut self, run: &Run<'_>, chunk: usize, results: Vec<Result<Y, TaskFailure>>) {
+        self.waiting.insert(chunk, results);
+        while let Some(mut results) = self.waiting.remove(&self.next) {
+            let cut = |result: &Result<Y, _>| matches!(result, Err(failure) if TaskFailure::is_cancellation(failure));
+            let whole = results.iter().position(cut);
+            results.truncate(whole.unwrap_or(results.len()));
+            let (count, mut failed) = (results.len(), 0);
+            for (i, result) in results.into_iter().enumerate() {
+                failed += usize::from(result.is_err());
+                (self.hand_on)(self.first + i, result);
+            }
+            run.report(Done {
+                done: count,
+                failed,
+            });
+            self.first += count;
+            self.failed += failed;
+            if whole.is_some() {
+                return;
+            }
+            self.next += 1;
+        }
+    }
 }
 
 impl Parallel<'_> {
@@ -89,36 +150,40 @@ impl Parallel<'_> {
         let lanes = self.lanes(usize::MAX)?;
         let run = self.run(None);
         let window = CHUNKS_PER_LANE * lanes.count();
-        let source = Mutex::new(Source {
+        let source = Source {
             samples: samples.into_iter().fuse(),
             chunks: 0,
             read: 0,
             ended: false,
             panic: None,
-        });
-        let sink = Mutex::new(Sink {
+        };
+        let sink = Sink {
             hand_on: sink,
             next: 0,
             first: 0,
             failed: 0,
             waiting: BTreeMap::new(),
-        });
-        let turn = Condvar::new();
-        lanes.each(|_| {
-            while let Some((chunk, first, samples)) = self.read(&run, &source, &sink, &turn, window)
-            {
-                let results = chunk_of(
-                    first,
-                    &samples,
-                    |samples| model.predict_batch(samples),
-                    |_, sample| model.predict(sample),
-                );
-                drop(samples);
-                write(&run, &sink, &turn, chunk, results);
-            }
-        });
-        let source = source.into_inner().unwrap_or_else(|e| e.into_inner());
-        let sink = sink.into_inner().unwrap_or_else(|e| e.into_inner());
+        };
+        let predict = |first: usize, samples: &[X]| {
+            let alone = |_, sample: &X| model.predict(sample);
+            let at_once = |samples: &[X]| model.predict_batch(samples);
+            chunk_of(first, samples, &self.cancel, at_once, alone)
+        };
+        let (source, sink) = if lanes.may_wait() {
+            let (source, sink, turn) = (Mutex::new(source), Mutex::new(sink), Condvar::new());
+            lanes.each(|_| {
+                while let Some((chunk, first, samples)) =
+                    self.read(&run, &source, &sink, &turn, window)
+                {
+                    let results = predict(first, &samples);
+                    drop(samples);
+                    write(&run, &sink, &turn, chunk, results);
+                }
+            });
+            (unlock(source), unlock(sink))
+        } else {
+            self.rounds(&run, &lanes, source, sink, window, predict)
+        };
         if let Some(message) = source.panic {
             let read = source.read;
             return Err(ParallelError::Source { read, message });
@@ -126,11 +191,48 @@ impl Parallel<'_> {
         Ok(StreamSummary {
             samples: sink.first,
             failed: sink.failed,
-            cancelled: !source.ended,
+            cancelled: sink.first < source.read || !source.is_at_end(),
         })
     }
 
-    /// The next chunk: its number, the number of its first sample, its samples; `None` at the end.
+    /// A stream whose lanes do not wait for each other.
+    fn rounds<X: Send, Y: Send, I, F>(
+        &self,
+        run: &Run<'_>,
+        lanes: &Lanes,
+        mut source: Source<I>,
+        mut sink: Sink<Y, F>,
+        window: usize,
+        predict: impl Fn(usize, &[X]) -> Vec<Result<Y, TaskFailure>> + Sync,
+    ) -> (Source<I>, Sink<Y, F>)
+    where
+        I: Iterator<Item = X>,
+        F: FnMut(usize, Result<Y, TaskFailure>),
+    {
+        while !run.is_over() {
+            let read = || source.chunk(self.config.chunk_size);
+            let chunks: Vec<_> = std::iter::from_fn(read)
+                .take(window)
+                .map(|(chunk, first, samples)| (chunk, first, Mutex::new(samples)))
+                .collect();
+            if chunks.is_empty() {
+                break;
+            }
+            let found = run.tasks(lanes, chunks.len(), |task| {
+                let (_, first, samples) = &chunks[task.index()];
+                let samples = std::mem::take(&mut *lock(samples));
+                predict(*first, &samples)
+            });
+            for ((chunk, ..), results) in chunks.iter().zip(found) {
+                // Those that did not begin are the last ones.
+                let Some(results) = results else { break };
+                sink.take(run, *chunk, results);
+            }
+        }
+        (source, sink)
+    }
+
+    /// The next chunk, once it is this lane's turn.
     fn read<X, Y, F>(
         &self,
         run: &Run<'_>,
@@ -147,28 +249,18 @@ impl Parallel<'_> {
             held = turn.wait(held).unwrap_or_else(|e| e.into_inner());
         }
         drop(held);
-        if run.is_over() || source.ended {
+        if run.is_over() {
             return None;
         }
-        let size = self.config.chunk_size;
-        let mut samples = Vec::new();
-        let read = guarded(|| samples.extend(source.samples.by_ref().take(size)));
-        if let Err(message) = read {
-            // What this chunk already has goes on; nothing more is read.
-            source.panic = Some(message);
-        }
-        source.ended = samples.len() < size;
-        if samples.is_empty() {
-            return None;
-        }
-        let (chunk, first) = (source.chunks, source.read);
-        source.chunks += 1;
-        source.read += samples.len();
-        Some((chunk, first, samples))
+        source.chunk(self.config.chunk_size)
     }
 }
 
-/// Hands a chunk on, and those that waited for it; or keeps it until its turn.
+fn unlock<T>(mutex: Mutex<T>) -> T {
+    mutex.into_inner().unwrap_or_else(|e| e.into_inner())
+}
+
+/// Hands a chunk of one lane on, and lets the others know.
 fn write<Y, F: FnMut(usize, Result<Y, TaskFailure>)>(
     run: &Run<'_>,
     sink: &Mutex<Sink<Y, F>>,
@@ -176,27 +268,14 @@ fn write<Y, F: FnMut(usize, Result<Y, TaskFailure>)>(
     chunk: usize,
     results: Vec<Result<Y, TaskFailure>>,
 ) {
-    let mut guard = lock(sink);
-    let sink = &mut *guard;
-    sink.waiting.insert(chunk, results);
-    while let Some(results) = sink.waiting.remove(&sink.next) {
-        let (count, mut failed) = (results.len(), 0);
-        let handed = catch_unwind(AssertUnwindSafe(|| {
-            for (i, result) in results.into_iter().enumerate() {
-                failed += usize::from(result.is_err());
-                (sink.hand_on)(sink.first + i, result);
-            }
-            run.report(count, failed);
-        }));
-        if let Err(panic) = handed {
-            run.stop();
-            turn.notify_all();
-            drop(guard);
-            resume_unwind(panic);
-        }
-        sink.next += 1;
-        sink.first += count;
-        sink.failed += failed;
+    let mut sink = lock(sink);
+    let handed = catch_unwind(AssertUnwindSafe(|| sink.take(run, chunk, results)));
+    if handed.is_err() {
+        run.stop();
     }
     turn.notify_all();
+    drop(sink);
+    if let Err(panic) = handed {
+        resume_unwind(panic);
+    }
 }

@@ -43,12 +43,15 @@ impl Cancel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
-    /// Samples, fits or models done so far, failed ones included.
+    /// What is done so far, failed ones included: samples, folds (of every point of a grid), or predictions of a sample by a model of
+    /// an ensemble. What the cancellation cut short is not done.
     pub done: usize,
     /// How many there are; `None` for a stream, whose end nobody knows.
     pub total: Option<usize>,
     /// How many of those done have failed.
     pub failed: usize,
+    /// How many will not be done because the time of the search is used up; 0 until then.
+    pub skipped: usize,
     /// The time since the call began.
     pub elapsed: Duration,
 }
@@ -68,6 +71,8 @@ impl Task<'_> {
     }
 
     /// The threads it may use, itself included: those of the rayon pool that it runs in.
+    ///
+    /// They are its own, unless the call was made within a pool and may use all its threads: the tasks of such a call share them.
     #[must_use]
     pub fn threads(&self) -> usize {
         rayon::current_num_threads()

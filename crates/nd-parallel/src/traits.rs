@@ -99,7 +99,7 @@ pub trait Fit<D>: Send + Sync {
 
 /// A model with settings that a grid search varies; `P` is a point of the grid.
 pub trait Tune<P>: Sized {
-    /// The same model with the settings of a point.
+    /// The same model with the settings of a point. Folds of a point that begin at the same time may each ask for it.
     ///
     /// # Errors
     /// Settings that cannot be; the point is reported as failed.

@@ -63,6 +63,14 @@ pub struct Ask<'a> {
 
 /// A model that predicts samples with their uncertainty.
 pub trait PredictUncertain<X = Vec<f32>, Y = Vec<f32>>: Send + Sync {
+    /// Whether the model can give what is asked, whatever the samples: looked at once, before any of them.
+    ///
+    /// # Errors
+    /// It cannot, which fails the call.
+    fn check(&self, _: &Ask<'_>) -> Result<(), ParallelError> {
+        Ok(())
+    }
+
     /// Predicts a chunk of samples, one result for each, independent of its neighbours.
     ///
     /// # Errors
@@ -75,6 +83,10 @@ pub trait PredictUncertain<X = Vec<f32>, Y = Vec<f32>>: Send + Sync {
 }
 
 impl<X, Y, M: PredictUncertain<X, Y> + ?Sized> PredictUncertain<X, Y> for &M {
+    fn check(&self, ask: &Ask<'_>) -> Result<(), ParallelError> {
+        (**self).check(ask)
+    }
+
     fn predict_uncertain(
         &self,
         samples: &[X],
@@ -85,6 +97,10 @@ impl<X, Y, M: PredictUncertain<X, Y> + ?Sized> PredictUncertain<X, Y> for &M {
 }
 
 impl<X, Y, M: PredictUncertain<X, Y> + ?Sized> PredictUncertain<X, Y> for Box<M> {
+    fn check(&self, ask: &Ask<'_>) -> Result<(), ParallelError> {
+        (**self).check(ask)
+    }
+
     fn predict_uncertain(
         &self,
         samples: &[X],
@@ -126,14 +142,19 @@ impl<X, Y, M: Draw<X, Y> + ?Sized> Draw<X, Y> for &M {
 pub struct MonteCarlo<M>(pub M);
 
 impl<X: Sync, Y: Values, M: Draw<X, Y>> PredictUncertain<X, Y> for MonteCarlo<M> {
+    fn check(&self, ask: &Ask<'_>) -> Result<(), ParallelError> {
+        if ask.draws < 2 {
+            return Err(ParallelError::TooFewDraws { draws: ask.draws });
+        }
+        Ok(())
+    }
+
     fn predict_uncertain(
         &self,
         samples: &[X],
         ask: &Ask<'_>,
     ) -> Result<Vec<Uncertain<Y>>, BoxError> {
-        if ask.draws < 2 {
-            return Err(ParallelError::TooFewDraws { draws: ask.draws }.into());
-        }
+        PredictUncertain::<X, Y>::check(self, ask)?;
         let mut of_sample: Vec<Vec<Y>> = samples
             .iter()
             .map(|_| Vec::with_capacity(ask.draws.min(MOST_RESERVED)))
@@ -163,18 +184,24 @@ impl<X: Sync, Y: Values, M: Draw<X, Y>> PredictUncertain<X, Y> for MonteCarlo<M>
 pub struct Spread<'a, M>(pub &'a [M]);
 
 impl<X: Sync, Y: Values, M: Predict<X, Y>> PredictUncertain<X, Y> for Spread<'_, M> {
+    fn check(&self, _: &Ask<'_>) -> Result<(), ParallelError> {
+        match self.0.len() {
+            0 => Err(ParallelError::EmptyEnsemble),
+            1 => Err(ParallelError::OutOfRange {
+                what: "the number of models of a spread",
+                found: 1.0,
+                expected: "one model has no standard deviation: give at least 2 models",
+            }),
+            _ => Ok(()),
+        }
+    }
+
     fn predict_uncertain(
         &self,
         samples: &[X],
         ask: &Ask<'_>,
     ) -> Result<Vec<Uncertain<Y>>, BoxError> {
-        let models = self.0.len();
-        if models < 2 {
-            return Err(format!(
-                "the spread of an ensemble needs at least 2 models, found {models}"
-            )
-            .into());
-        }
+        PredictUncertain::<X, Y>::check(self, ask)?;
         let mut of_sample: Vec<Vec<Y>> = samples.iter().map(|_| Vec::new()).collect();
         for (number, model) in self.0.iter().enumerate() {
             let found = model
@@ -339,7 +366,8 @@ impl Parallel<'_> {
     /// Predicts samples with their uncertainty: levels, draws and seed are those of this call.
     ///
     /// # Errors
-    /// A configuration or a level that cannot be. Samples that fail are in the outcome.
+    /// A configuration or a level that cannot be, or something asked that the model cannot give: fewer than two draws, a spread of fewer
+    /// than two models. Samples that fail are in the outcome.
     pub fn batch_inference_with_uncertainty<X: Sync, Y: Send>(
         &self,
         model: &(impl PredictUncertain<X, Y> + ?Sized),
@@ -354,21 +382,21 @@ impl Parallel<'_> {
                 });
             }
         }
-        let predict = |first: usize, samples: &[X]| {
-            let ask = Ask {
-                levels: self.levels.as_deref(),
-                draws: self.draws,
-                seed: self.seed,
-                first,
-            };
-            model.predict_uncertain(samples, &ask)
+        let ask = |first| Ask {
+            levels: self.levels.as_deref(),
+            draws: self.draws,
+            seed: self.seed,
+            first,
         };
+        model.check(&ask(0))?;
+        let predict = |first: usize, samples: &[X]| model.predict_uncertain(samples, &ask(first));
         self.chunks(samples, self.config.chunk_size, |first, chunk| {
             let alone = |index, sample: &X| {
                 let one = predict(index, std::slice::from_ref(sample))?.pop();
                 one.ok_or_else(|| "the model gave no prediction for the sample".into())
             };
-            chunk_of(first, chunk, |chunk| predict(first, chunk), alone)
+            let at_once = |chunk: &[X]| predict(first, chunk);
+            chunk_of(first, chunk, &self.cancel, at_once, alone)
         })
     }
 }

@@ -15,20 +15,29 @@ use nd_parallel::{
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Who is at work, and how many were at the same time.
-#[derive(Default)]
 struct Count {
     /// Whoever works waits until so many do, or until that seems not to happen.
     wanted: usize,
+    patience: Duration,
     seen: Mutex<BTreeSet<String>>,
     now: AtomicUsize,
     most: AtomicUsize,
+}
+
+impl Default for Count {
+    fn default() -> Self {
+        Self::wanting(0)
+    }
 }
 
 impl Count {
     fn wanting(wanted: usize) -> Self {
         Self {
             wanted,
-            ..Self::default()
+            patience: PATIENCE,
+            seen: Mutex::default(),
+            now: AtomicUsize::new(0),
+            most: AtomicUsize::new(0),
         }
     }
 
@@ -38,7 +47,7 @@ impl Count {
         let id: ThreadId = std::thread::current().id();
         self.seen.lock().unwrap().insert(format!("{id:?}"));
         let start = Instant::now();
-        while self.most.load(Ordering::SeqCst) < self.wanted && start.elapsed() < PATIENCE {
+        while self.most.load(Ordering::SeqCst) < self.wanted && start.elapsed() < self.patience {
             std::thread::sleep(Duration::from_millis(1));
         }
         self.now.fetch_sub(1, Ordering::SeqCst);
@@ -63,7 +72,17 @@ impl Predict<u8, u8> for Count {
 struct Wide<'c> {
     count: &'c Count,
     threads: &'c Mutex<Vec<usize>>,
-    nested: bool,
+    how: How,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum How {
+    /// By rayon's own means.
+    Rayon,
+    /// By a parallel call that wants so many threads.
+    Call(Option<usize>),
+    /// By as many parallel calls at the same time as the task has threads.
+    Calls,
 }
 
 impl Fit<Vec<f64>> for Wide<'_> {
@@ -71,17 +90,21 @@ impl Fit<Vec<f64>> for Wide<'_> {
 
     fn fit(&self, _: &Vec<f64>, task: &Task<'_>) -> Result<(), BoxError> {
         self.threads.lock().unwrap().push(task.threads());
-        if self.nested {
-            // Asks for all cores and for a fixed number; both are held to the threads of this task.
-            for max_threads in [None, Some(64)] {
-                let config = ParallelConfig {
-                    max_threads,
-                    chunk_size: 1,
-                };
-                parallel_batch_inference(self.count, &[0; 16], &config)?;
-            }
-        } else {
-            nd_core::threads::for_each_index(true, 16, |_| self.count.work());
+        let call = |max_threads| {
+            let config = ParallelConfig {
+                max_threads,
+                chunk_size: 1,
+            };
+            parallel_batch_inference(self.count, &[0; 16], &config).unwrap();
+        };
+        match self.how {
+            How::Rayon => nd_core::threads::for_each_index(true, 16, |_| self.count.work()),
+            How::Call(max_threads) => call(max_threads),
+            How::Calls => rayon::scope(|scope| {
+                for _ in 0..task.threads() {
+                    scope.spawn(|_| call(None));
+                }
+            }),
         }
         Ok(())
     }
@@ -115,25 +138,138 @@ fn exactly_as_many_threads_work_as_asked_for() {
 
 #[test]
 fn a_grid_of_four_points_on_sixteen_threads_gives_each_fit_four() {
-    for nested in [false, true] {
-        let (count, threads) = (Count::wanting(16), Mutex::new(Vec::new()));
-        let model = Wide {
-            count: &count,
-            threads: &threads,
-            nested,
+    let count = Count::wanting(16);
+    grid_of_four(&count, How::Rayon);
+    let (seen, most) = count.found();
+    assert_eq!(most, 16, "at the same time");
+    assert!(seen <= 16, "{seen} threads");
+}
+
+/// Whoever works in a nested call waits a moment for one more than there may be.
+#[test]
+fn calls_within_a_fit_have_its_threads_however_many_they_are() {
+    for (how, expected) in [
+        (How::Call(None), 16),
+        (How::Call(Some(4)), 16),
+        (How::Call(Some(64)), 16),
+        (How::Call(Some(2)), 8),
+        (How::Call(Some(1)), 4),
+        (How::Calls, 16),
+    ] {
+        let count = Count {
+            patience: Duration::from_millis(60),
+            ..Count::wanting(expected + 1)
         };
-        let search = Parallel::new(config(16))
-            .folds(Folds::expanding(2))
-            .grid_search(&model, &vec![0.0; 30], &[1, 2, 3, 4])
+        grid_of_four(&count, how);
+        // A busy machine may be late with a thread, but never has one more.
+        let most = count.found().1;
+        assert!(
+            most <= expected && most > expected / 4,
+            "{most} for {how:?}, expected {expected}"
+        );
+    }
+}
+
+fn grid_of_four(count: &Count, how: How) {
+    let threads = Mutex::new(Vec::new());
+    let model = Wide {
+        count,
+        threads: &threads,
+        how,
+    };
+    let search = Parallel::new(config(16))
+        .folds(Folds::expanding(1))
+        .grid_search(&model, &vec![0.0; 30], &[1, 2, 3, 4])
+        .unwrap();
+    assert_eq!(search.ranking.len(), 4);
+    assert_eq!(*threads.lock().unwrap(), [4; 4]);
+}
+
+/// Many calls at the same time from a pool of the user's have its threads.
+#[test]
+fn calls_from_a_pool_share_it() {
+    for max_threads in [None, Some(2), Some(64)] {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(2)
+            .build()
             .unwrap();
-        assert_eq!(search.ranking.len(), 4);
-        assert_eq!(*threads.lock().unwrap(), [4; 8]);
+        let count = Count {
+            patience: Duration::from_millis(1),
+            ..Count::wanting(3)
+        };
+        let config = ParallelConfig {
+            max_threads,
+            chunk_size: 1,
+        };
+        pool.scope(|scope| {
+            for _ in 0..150 {
+                scope.spawn(|_| {
+                    let found = parallel_batch_inference(&count, &[7; 8], &config).unwrap();
+                    assert_eq!(found, [7; 8]);
+                });
+            }
+        });
         let (seen, most) = count.found();
-        assert_eq!(most, 16, "at the same time, nested: {nested}");
-        if !nested {
-            assert!(seen <= 16, "{seen} threads");
+        assert!(seen <= 2 && most <= 2, "{seen} threads, {most} at once");
+    }
+}
+
+/// A call that wants fewer threads than its pool has gets its own, and the thread that made it works at nothing else.
+#[test]
+fn a_call_that_wants_fewer_threads_sleeps_meanwhile() {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(3)
+        .build()
+        .unwrap();
+    let (count, calls, most) = (Count::default(), AtomicUsize::new(0), AtomicUsize::new(0));
+    pool.scope(|scope| {
+        for _ in 0..60 {
+            scope.spawn(|_| {
+                most.fetch_max(calls.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                parallel_batch_inference(&count, &[0; 8], &config(2)).unwrap();
+                nd_parallel::install(Some(2), || count.work()).unwrap();
+                calls.fetch_sub(1, Ordering::SeqCst);
+            });
+        }
+    });
+    let most = most.into_inner();
+    assert!(most <= 3, "{most} calls at once on 3 threads");
+    let working = count.found().1;
+    assert!(working <= 6, "{working} threads for 3 calls of 2");
+}
+
+/// Lanes that share a pool lie above each other on its stacks when a model is parallel itself: none may wait for another.
+#[test]
+fn streams_in_a_shared_pool_come_to_an_end() {
+    struct Joins;
+    impl Predict<u64, u64> for Joins {
+        fn predict(&self, x: &u64) -> Result<u64, BoxError> {
+            let half = || std::thread::sleep(Duration::from_micros(20));
+            rayon::join(half, half);
+            Ok(x + 1)
         }
     }
+    let pool = nd_core::Threads::new(Some(3)).unwrap();
+    let config = ParallelConfig {
+        max_threads: None,
+        chunk_size: 2,
+    };
+    pool.install(|| {
+        rayon::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|_| {
+                    let mut next = 0;
+                    let end = Parallel::new(config)
+                        .stream(&Joins, 0..501u64, |i, result| {
+                            assert_eq!((i as u64, result.unwrap()), (next, next + 1));
+                            next += 1;
+                        })
+                        .unwrap();
+                    assert_eq!((end.samples, end.cancelled), (501, false));
+                });
+            }
+        });
+    });
 }
 
 #[test]
@@ -142,7 +278,7 @@ fn threads_that_do_not_divide_evenly_are_all_used() {
     let model = Wide {
         count: &count,
         threads: &threads,
-        nested: false,
+        how: How::Rayon,
     };
     let cv = Parallel::new(config(5))
         .cross_validation(&model, &vec![0.0; 30], 2)
@@ -162,28 +298,4 @@ fn a_stream_has_the_threads_asked_for() {
         .unwrap();
     assert_eq!(end.samples, 64);
     assert_eq!(count.found(), (3, 3));
-}
-
-#[test]
-fn pools_come_back() {
-    let threads = || {
-        let Ok(tasks) = std::fs::read_dir("/proc/self/task") else {
-            return 0;
-        };
-        let is_ours = |entry: &std::fs::DirEntry| {
-            std::fs::read_to_string(entry.path().join("comm"))
-                .is_ok_and(|name| name.starts_with("nd-worker"))
-        };
-        tasks.flatten().filter(is_ours).count()
-    };
-    let run = || {
-        parallel_batch_inference(&Count::default(), &[0; 8], &config(2)).unwrap();
-    };
-    run();
-    let before = threads();
-    for _ in 0..50 {
-        run();
-    }
-    // Other tests of this binary may make pools meanwhile, but not fifty.
-    assert!(threads() < before + 90);
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use nd_core::CoreError;
 use nd_parallel::{
     BoxError, Draw, DrawKey, EnsembleAggregation, Fit, Folds, MonteCarlo, Parallel, ParallelConfig,
-    ParallelError, ParamGrid, Spread, Task, Tune, parallel_batch_inference,
+    ParallelError, ParamGrid, PredictUncertain, Spread, Task, Tune, parallel_batch_inference,
     parallel_cross_validation, parallel_ensemble_predict, parallel_grid_search,
 };
 
@@ -112,6 +112,16 @@ fn folds() {
         &Folds::from(2).of(&uneven).unwrap_err(),
         &["could not be counted", "10", "7", "same number of rows"],
     );
+}
+
+#[test]
+fn folds_that_are_given_twice_must_be_the_same() {
+    let (model, data) = (Level { factor: 1.0 }, vec![0.0; 20]);
+    let parallel = Parallel::new(ParallelConfig::default()).folds(Folds::sliding(3, 5));
+    let error = parallel.cross_validation(&model, &data, 4).unwrap_err();
+    says(&error, &["Sliding", "Expanding", "the latter alone"]);
+    let same = parallel.cross_validation(&model, &data, Folds::sliding(3, 5));
+    assert_eq!(same.unwrap().scores().count(), 3);
 }
 
 #[test]
@@ -317,11 +327,15 @@ fn uncertainty() {
             &["level of an interval", "between 0 and 1"],
         );
     }
-    let few = parallel()
-        .draws(1)
-        .batch_inference_with_uncertainty(&MonteCarlo(Noisy), &data)
-        .unwrap();
-    assert!(few.failures[0].message.contains("give at least 2"));
+    for draws in [0, 1] {
+        let few = parallel()
+            .draws(draws)
+            .batch_inference_with_uncertainty(&MonteCarlo(Noisy), &data);
+        says(
+            &few.unwrap_err(),
+            &[&format!("{draws} draws"), "give at least 2"],
+        );
+    }
     let many = parallel()
         .draws(usize::MAX)
         .batch_inference_with_uncertainty(&MonteCarlo(OneDraw), &data)
@@ -330,12 +344,15 @@ fn uncertainty() {
         many.failures[1].to_string(),
         "number 1: draw 0 is one too many"
     );
-    let one = parallel()
-        .batch_inference_with_uncertainty(&Spread(&[Waves::new(1.0)]), &data)
-        .unwrap();
-    assert!(
-        one.failures[0]
-            .message
-            .contains("at least 2 models, found 1")
+    let spread = |models: &[Waves]| {
+        let model: Box<dyn PredictUncertain> = Box::new(Spread(models));
+        parallel()
+            .batch_inference_with_uncertainty(&model, &data)
+            .unwrap_err()
+    };
+    assert!(matches!(spread(&[]), ParallelError::EmptyEnsemble));
+    says(
+        &spread(&[Waves::new(1.0)]),
+        &["models of a spread is 1", "at least 2"],
     );
 }

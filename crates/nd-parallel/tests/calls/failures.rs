@@ -3,8 +3,8 @@
 use std::error::Error;
 
 use nd_parallel::{
-    BoxError, EnsembleAggregation, FailureKind, Parallel, ParallelConfig, ParallelError, Predict,
-    parallel_batch_inference, parallel_ensemble_predict,
+    BoxError, Cancelled, EnsembleAggregation, FailureKind, Parallel, ParallelConfig, ParallelError,
+    Predict, parallel_batch_inference, parallel_ensemble_predict,
 };
 
 use crate::models::{Waves, samples};
@@ -202,5 +202,69 @@ fn the_error_of_the_user_is_the_source() {
         first
             .source()
             .is_some_and(|source| source.is::<std::io::Error>())
+    );
+}
+
+#[test]
+fn cancelled_without_a_switch_is_a_failure_of_that_sample() {
+    struct Gives;
+    impl Predict<u8, u8> for Gives {
+        fn predict(&self, x: &u8) -> Result<u8, BoxError> {
+            if *x == 2 {
+                return Err(Cancelled.into());
+            }
+            Ok(*x)
+        }
+    }
+    let outcome = Parallel::new(config(1, 4))
+        .batch_inference(&Gives, &[0, 1, 2, 3])
+        .unwrap();
+    assert_eq!((outcome.cancelled, outcome.done()), (false, 3));
+    let text = outcome.failures[0].to_string();
+    for words in ["number 2", "nobody cancelled the call", "Task::check"] {
+        assert!(text.contains(words), "{text} lacks {words}");
+    }
+}
+
+#[test]
+fn errors_and_panics_that_panic_once_more_stay_with_their_task() {
+    #[derive(Debug)]
+    struct Mute;
+    impl std::fmt::Display for Mute {
+        fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            panic!("no words")
+        }
+    }
+    impl Error for Mute {}
+    /// Panics when it is dropped, and so does what that leaves.
+    struct Again(u8);
+    impl Drop for Again {
+        fn drop(&mut self) {
+            if self.0 > 0 {
+                std::panic::panic_any(Again(self.0 - 1));
+            }
+        }
+    }
+    struct Bad;
+    impl Predict<u8, u8> for Bad {
+        fn predict(&self, x: &u8) -> Result<u8, BoxError> {
+            match x {
+                1 => Err(Mute.into()),
+                2 => std::panic::panic_any(Again(2)),
+                _ => Ok(*x),
+            }
+        }
+    }
+    let outcome = Parallel::new(config(2, 2))
+        .batch_inference(&Bad, &[0, 1, 2, 3])
+        .unwrap();
+    assert_eq!(outcome.results, [Some(0), None, None, Some(3)]);
+    let texts: Vec<_> = outcome.failures.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        texts,
+        [
+            "number 1: an error whose Display panicked: no words",
+            "number 2 panicked: a panic without a message"
+        ]
     );
 }

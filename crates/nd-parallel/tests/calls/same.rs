@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use nd_parallel::{
-    BoxError, EnsembleAggregation, Parallel, ParallelConfig, Predict, parallel_batch_inference,
-    parallel_ensemble_predict, parallel_preprocess,
+    BoxError, EnsembleAggregation, Parallel, ParallelConfig, Predict, Progress,
+    parallel_batch_inference, parallel_ensemble_predict, parallel_preprocess,
 };
 use proptest::prelude::*;
 
-use crate::models::{Waves, samples};
+use crate::models::{Level, Waves, samples};
 
 fn bits(predictions: &[Vec<f32>]) -> Vec<Vec<u32>> {
     let one = |p: &Vec<f32>| p.iter().map(|x| x.to_bits()).collect();
@@ -170,4 +170,52 @@ fn items_are_prepared_in_their_places_and_progress_counts_them() {
     assert_eq!(seen.len(), 5);
     assert!(seen.windows(2).all(|pair| pair[0].0 < pair[1].0));
     assert_eq!(seen.last(), Some(&(9, Some(9))));
+}
+
+#[test]
+fn ensembles_streams_and_searches_tell_how_far_they_are() {
+    fn check(name: &str, seen: &[Progress], total: Option<usize>, done: usize, failed: usize) {
+        assert!(seen.len() > 2, "{name}: {seen:?}");
+        assert!(
+            seen.windows(2).all(|pair| pair[0].done < pair[1].done),
+            "{name}: {seen:?}"
+        );
+        assert!(seen.iter().all(|p| p.total == total && p.skipped == 0));
+        let last = seen[seen.len() - 1];
+        assert_eq!((last.done, last.failed), (done, failed), "{name}");
+    }
+    let data = samples(9);
+    let bad = Waves {
+        fails_at: Some(4.0),
+        ..Waves::new(2.0)
+    };
+    for threads in [1, 3] {
+        let config = ParallelConfig {
+            max_threads: Some(threads),
+            chunk_size: 2,
+        };
+        let mut seen = Vec::new();
+        let models = [Waves::new(1.0), bad, Waves::new(3.0)];
+        let outcome = Parallel::new(config)
+            .progress(|progress| seen.push(*progress))
+            .ensemble_predict(&models, &data, &EnsembleAggregation::Mean)
+            .unwrap();
+        assert_eq!(outcome.done(), 8);
+        check("ensemble", &seen, Some(27), 27, 1);
+        let mut seen = Vec::new();
+        let end = Parallel::new(config)
+            .progress(|progress| seen.push(*progress))
+            .stream(&bad, data.clone(), |_, _| ())
+            .unwrap();
+        assert_eq!(end.samples, 9);
+        check("stream", &seen, None, 9, 1);
+        let mut seen = Vec::new();
+        let search = Parallel::new(config)
+            .folds(2)
+            .progress(|progress| seen.push(*progress))
+            .grid_search(&Level { factor: 1.0 }, &vec![1.0; 30], &[1.0, -2.0, 3.0])
+            .unwrap();
+        assert_eq!(search.failed.len(), 1);
+        check("search", &seen, Some(6), 6, 2);
+    }
 }

@@ -1,10 +1,11 @@
 //! Grid search: ranking, budgets, failed points.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use nd_parallel::{
-    BoxError, FailureKind, Folds, Parallel, ParallelConfig, ParamGrid, ParamPoint, ParamValue,
-    SearchEnd, Tune, parallel_grid_search,
+    BoxError, FailureKind, Fit, Folds, Parallel, ParallelConfig, ParamGrid, ParamPoint, ParamValue,
+    SearchEnd, Task, Tune, parallel_grid_search,
 };
 
 use crate::models::Level;
@@ -80,7 +81,8 @@ fn budgets_end_a_search() {
         .unwrap();
     assert_eq!((search.ranking.len(), search.unfinished.len()), (4, 6));
     assert_eq!(search.end, SearchEnd::Trials);
-    assert_eq!(search.unfinished[0], (4, 5.0));
+    let first = &search.unfinished[0];
+    assert_eq!((first.index, first.params, first.folds.len()), (4, 5.0, 2));
 
     let search = parallel()
         .folds(1)
@@ -128,4 +130,67 @@ fn named_parameters_make_a_grid() {
         search.best().unwrap().params.to_string(),
         "factor = 1, name = a"
     );
+}
+
+#[test]
+fn a_search_without_time_has_its_first_point_and_says_what_it_left_out() {
+    let grid: Vec<f64> = (1..=5).map(f64::from).collect();
+    for threads in [1, 2, 4] {
+        let config = ParallelConfig {
+            max_threads: Some(threads),
+            ..ParallelConfig::default()
+        };
+        let mut last = None;
+        let search = Parallel::new(config)
+            .time_budget(Duration::ZERO)
+            .progress(|progress| last = Some(*progress))
+            .grid_search(&Level { factor: 1.0 }, &data(), &grid)
+            .unwrap();
+        assert_eq!(search.end, SearchEnd::Time);
+        assert_eq!(search.best().unwrap().folds.len(), 3);
+        assert_eq!(search.ranking.len() + search.unfinished.len(), 5);
+        let last = last.unwrap();
+        assert_eq!((last.done, last.skipped), (3, 12));
+        assert_eq!(last.total, Some(15));
+    }
+}
+
+#[test]
+fn a_failed_point_keeps_the_scores_of_its_other_folds() {
+    struct SecondFails;
+    impl Fit<Vec<f64>> for SecondFails {
+        type Fitted = ();
+        fn fit(&self, _: &Vec<f64>, task: &Task<'_>) -> Result<(), BoxError> {
+            match task.index() % 3 {
+                1 => Err("the second".into()),
+                _ => Ok(()),
+            }
+        }
+        fn score(
+            &self,
+            (): &(),
+            _: &Vec<f64>,
+            test: Range<usize>,
+            _: &Task<'_>,
+        ) -> Result<f64, BoxError> {
+            Ok(test.start as f64)
+        }
+    }
+    impl Tune<u8> for SecondFails {
+        fn tune(&self, _: &u8) -> Result<Self, BoxError> {
+            Ok(Self)
+        }
+    }
+    let search =
+        parallel_grid_search(&SecondFails, &data(), &[7u8, 8], &ParallelConfig::default()).unwrap();
+    assert_eq!(search.failed.len(), 2);
+    for (index, point) in search.failed.iter().enumerate() {
+        assert_eq!((point.failure.index, point.fold), (index, Some(1)));
+        let scores: Vec<_> = point
+            .folds
+            .iter()
+            .map(|fold| Some(fold.as_ref()?.score))
+            .collect();
+        assert_eq!(scores, [Some(15.0), None, Some(45.0)]);
+    }
 }

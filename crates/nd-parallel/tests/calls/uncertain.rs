@@ -1,7 +1,7 @@
 //! Mean, standard deviation and intervals.
 
 use nd_parallel::{
-    BoxError, MonteCarlo, Parallel, ParallelConfig, Predict, Quantiles, Spread,
+    BoxError, Draw, DrawKey, MonteCarlo, Parallel, ParallelConfig, Predict, Quantiles, Spread,
     parallel_batch_inference_with_uncertainty,
 };
 
@@ -108,4 +108,35 @@ fn quantiles_give_median_and_intervals() {
         message.contains("0.05") && message.contains("0.99"),
         "{message}"
     );
+}
+
+/// A sample beside a bad one is drawn anew, with the random numbers of its place.
+#[test]
+fn draws_of_a_sample_alone_are_those_of_its_place() {
+    struct Picky;
+    impl Draw for Picky {
+        fn draw(&self, samples: &[Vec<f32>], key: DrawKey) -> Result<Vec<Vec<f32>>, BoxError> {
+            if samples.iter().any(|sample| sample[0] == 2.0) {
+                return Err("two".into());
+            }
+            Noisy.draw(samples, key)
+        }
+    }
+    let data = samples(9);
+    let parallel = Parallel::new(ParallelConfig {
+        max_threads: Some(2),
+        chunk_size: 4,
+    })
+    .draws(10);
+    let healthy = parallel
+        .batch_inference_with_uncertainty(&MonteCarlo(Noisy), &data)
+        .unwrap();
+    let found = parallel
+        .batch_inference_with_uncertainty(&MonteCarlo(Picky), &data)
+        .unwrap();
+    assert_eq!(found.failures.len(), 1);
+    for (i, (found, healthy)) in found.results.iter().zip(&healthy.results).enumerate() {
+        let expected = healthy.as_ref().filter(|_| i != 2);
+        assert_eq!(found.as_ref(), expected, "sample {i}");
+    }
 }
