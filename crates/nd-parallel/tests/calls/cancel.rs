@@ -283,7 +283,7 @@ fn what_the_cancellation_cut_short_is_neither_done_nor_failed() {
         .cancel(&cancel)
         .folds(4)
         .progress(|progress| seen.push((progress.done, progress.failed)))
-        .grid_search(&Cut(Cancel::new()), &data, &[cancel.clone()])
+        .grid_search(&Cut(Cancel::new()), &data, std::slice::from_ref(&cancel))
         .unwrap();
     assert_eq!(search.end, SearchEnd::Cancelled);
     let kept: Vec<_> = search.unfinished[0]
