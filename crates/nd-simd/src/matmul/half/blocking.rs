@@ -20,6 +20,7 @@ use super::pack::{
 };
 use super::scratch::{ROW_BLOCK, Scratch};
 use super::task::{Chosen, Right, Task};
+use crate::matmul::Epilogue;
 use crate::matmul::kernel::{Output, Store};
 use crate::matmul::parallel::{Grid, for_each_block};
 use crate::matmul::view::MatRef;
@@ -29,6 +30,9 @@ const IN_PLACE_ROWS: usize = 512;
 
 /// Columns of C from which on an A that is not bf16 is brought to bf16 as a whole first.
 const NARROW_COLUMNS: usize = 2 * PANEL;
+
+/// Numbers of A that are brought to bf16 at a time: 128 KiB, which stay in the second cache level.
+const NARROWED: usize = 1 << 16;
 
 /// Rows of A that one thread brings to bf16 at a time.
 const NARROW_ROWS: usize = 64;
@@ -42,38 +46,72 @@ impl<A: Operand, B: Operand> Task<'_, A, B> {
             && let Chosen::Dot(packing) = self.engine
         {
             let k = self.a.cols();
-            let stride = padded_rows(k);
-            let mut narrowed = take(m * stride);
-            self.narrow_left(packing, &mut narrowed, parallel);
-            let task = Task::<bf16, B> {
-                level: self.level,
-                engine: self.engine,
-                precision: self.precision,
-                alpha: self.alpha,
-                a: MatRef::strided(&narrowed, m, k, stride, 1),
-                a_padded: true,
-                b: self.b,
-                beta: self.beta,
-                c: self.c,
-                c_row_stride: self.c_row_stride,
-                epilogue: self.epilogue,
-                finish: self.finish,
-            };
-            return task.run_blocks(parallel);
+            let depth = self.narrow_depth();
+            let mut room = take(m * padded_rows(depth));
+            for start in (0..k).step_by(depth.max(1)) {
+                let depth = depth.min(k - start);
+                let (stride, is_last) = (padded_rows(depth), start + depth == k);
+                let narrowed = &mut room[..m * stride];
+                let part = self.a.col_block(start, depth);
+                self.narrow_left(part, packing, narrowed, parallel);
+                Task::<bf16, B> {
+                    level: self.level,
+                    engine: self.engine,
+                    precision: self.precision,
+                    alpha: self.alpha,
+                    a: MatRef::strided(narrowed, m, depth, stride, 1),
+                    a_padded: true,
+                    b: match self.b {
+                        Right::Plain(b) => Right::Plain(b.row_block(start, depth)),
+                        whole => whole,
+                    },
+                    beta: if start == 0 { self.beta } else { 1.0 },
+                    c: self.c,
+                    c_row_stride: self.c_row_stride,
+                    epilogue: self.epilogue,
+                    finish: if is_last {
+                        self.finish
+                    } else {
+                        Epilogue::default().finish()
+                    },
+                }
+                .run_blocks(parallel);
+            }
+            return;
         }
         self.run_blocks(parallel);
     }
 
-    /// All of A as rows of bf16 pairs.
-    fn narrow_left(&self, packing: PairDot, target: &mut [bf16], parallel: bool) {
-        let k = self.a.cols();
+    /// How much of k is brought to bf16 at a time: all, or where that were more than [`NARROWED`] numbers and B is not packed, whole blocks of
+    /// the kernel, whose sums end where they would.
+    fn narrow_depth(&self) -> usize {
+        let (m, k) = (self.a.rows(), self.a.cols());
+        let block = <PairDot as Engine>::K_BLOCK;
+        match self.b {
+            Right::Plain(_) => {
+                let fitting = NARROWED / m.max(1) / block * block;
+                fitting.max(block).min(k)
+            }
+            _ => k,
+        }
+    }
+
+    /// A part of A as rows of bf16 pairs.
+    fn narrow_left(
+        &self,
+        part: MatRef<'_, A>,
+        packing: PairDot,
+        target: &mut [bf16],
+        parallel: bool,
+    ) {
+        let k = part.cols();
         let chunk = NARROW_ROWS * padded_rows(k);
         if chunk == 0 {
             return;
         }
         let narrow = |(index, target): (usize, &mut [bf16])| {
             let rows = target.len() / padded_rows(k);
-            let a = self.a.row_block(index * NARROW_ROWS, rows);
+            let a = part.row_block(index * NARROW_ROWS, rows);
             let strides = (a.row_stride(), a.col_stride());
             // SAFETY: these rows of A; `rows` rows of whole pairs.
             unsafe {
