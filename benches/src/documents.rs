@@ -34,6 +34,36 @@ fn the_tables_of_many_machines_are_those_of_the_model() {
         SCALING.contains(&tables),
         "docs/scaling.md differs from what `parallel simulate` prints:\n{tables}"
     );
-    let mut titles = SCALING.lines().filter(|line| line.starts_with("### "));
-    assert!(titles.all(|title| title.starts_with("### Simulated: ")));
+    let (_, section) = SCALING
+        .split_once("\n## What it would be worth\n")
+        .expect("the page has a section of the cost model");
+    assert!(!section.contains("\n## "), "it is the last one");
+    let mut titled = false;
+    for line in section.lines() {
+        match line {
+            title if title.starts_with("### ") => titled = title.starts_with("### Simulated: "),
+            rule if rule.starts_with("|---|") => {
+                assert!(
+                    titled,
+                    "a table without a title of its own that says simulated"
+                );
+                titled = false;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A network that looks at the whole batch stays in one process: no column promises it more.
+#[test]
+fn many_machines_are_simulated_for_networks_of_independent_rows() {
+    for work in crate::simulated::WORKLOADS {
+        let entry = ZOO.iter().find(|entry| entry.name == work.name);
+        let entry = entry.expect("a model of the zoo");
+        let dims = nd_models::nn::ModelDims::univariate(96, 24);
+        let network = (entry.config)().build::<f32>(&dims).expect("a network");
+        assert_eq!(network.coupling(), nd_core::RowCoupling::RowLocal);
+        let parameters = network.layout().trainable_count();
+        assert_eq!(parameters as f64, work.parameters, "{}", work.name);
+    }
 }

@@ -1,7 +1,7 @@
 //! Steps that cannot be taken.
 
 use nd_core::CoreError;
-use nd_parallel::NotFinite;
+use nd_parallel::{GradientError, NotFinite};
 
 /// Why a training step was not taken; parameters and state are as before.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +44,14 @@ pub enum StepError {
         scale: String,
         /// The first parameter that is not finite itself, or whose gradient is not, or that is nearest to the first bad value.
         parameter: String,
+    },
+    /// The gradients of several processes could not be combined.
+    #[error("step {step} was not taken: {source}")]
+    Processes {
+        /// The number of the step, from 1 on.
+        step: u64,
+        /// What stood in the way.
+        source: GradientError,
     },
     /// A setting that cannot be.
     #[error("{field} of mixed precision: expected {expected}, found {found}")]

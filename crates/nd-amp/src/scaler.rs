@@ -165,6 +165,6 @@ impl GradScaler {
 }
 
 /// Whether this is a thread of a pool with others; asking elsewhere must not make rayon build its global pool.
-fn in_pool() -> bool {
+pub(crate) fn in_pool() -> bool {
     rayon::current_thread_index().is_some() && rayon::current_num_threads() > 1
 }

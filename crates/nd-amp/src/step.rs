@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use nd_core::autograd::{Mode, Params};
 use nd_core::{Batch, Objective, RunOptions, TrainState};
-use nd_parallel::{GradientEngine, NotFinite, StepOptions};
+use nd_parallel::{GradientEngine, GradientError, NotFinite, StepOptions};
 use nd_simd::SimdReal;
 use nd_simd::optim::check_norm;
 
 use crate::config::{MAX_SKIPPED_IN_ROW, MixedPrecisionConfig};
 use crate::error::StepError;
 use crate::optimizer::{Clip, Optimizer, Pass};
-use crate::scaler::GradScaler;
+use crate::scaler::{GradScaler, in_pool};
 
 /// What a step found.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -45,6 +45,7 @@ pub struct TrainStep<R: SimdReal = f32> {
     engine: GradientEngine<R>,
     optimizer: Optimizer,
     clip: Clip,
+    first_row: usize,
 }
 
 impl<R: SimdReal> TrainStep<R> {
@@ -61,7 +62,15 @@ impl<R: SimdReal> TrainStep<R> {
             engine,
             optimizer,
             clip,
+            first_row: 0,
         }
+    }
+
+    /// The same steps in one of several processes: its batches begin with this window of the whole batch.
+    #[must_use]
+    pub fn with_first_row(mut self, first_row: usize) -> Self {
+        self.first_row = first_row;
+        self
     }
 
     /// The optimizer.
@@ -87,7 +96,7 @@ impl<R: SimdReal> TrainStep<R> {
     /// Call it inside [`nd_core::Threads::install`]. When somebody else holds the parameters too, they keep the old values.
     ///
     /// # Errors
-    /// The loss or its gradient is not finite: parameters and state are unchanged.
+    /// The loss or its gradient is not finite, or processes could not be combined: parameters and state are unchanged.
     ///
     /// # Panics
     /// The parameters are not those of the network, or the state has not the optimizer's moments.
@@ -103,6 +112,10 @@ impl<R: SimdReal> TrainStep<R> {
         let number = state.step + 1;
         match self.try_step(objective, params, state, batch, options, lr) {
             Ok(report) => Ok(report),
+            Err(Bad::Processes(source)) => Err(StepError::Processes {
+                step: number,
+                source,
+            }),
             Err(Bad::Loss(found)) => Err(StepError::loss(number, &found)),
             Err(Bad::Gradient { parameter, .. }) => Err(StepError::Gradient {
                 step: number,
@@ -116,7 +129,8 @@ impl<R: SimdReal> TrainStep<R> {
     /// The scale is that of the state ([`TrainState::loss_scale`]), which must begin at [`MixedPrecisionConfig::initial_state`].
     ///
     /// # Errors
-    /// [`StepError::Overflow`] when [`MAX_SKIPPED_IN_ROW`] steps have been skipped in a row.
+    /// [`StepError::Overflow`] when [`MAX_SKIPPED_IN_ROW`] steps have been skipped in a row; [`StepError::Processes`], which leaves the
+    /// scale as it is.
     ///
     /// # Panics
     /// As [`TrainStep::run`].
@@ -131,6 +145,10 @@ impl<R: SimdReal> TrainStep<R> {
         config: &MixedPrecisionConfig,
     ) -> Result<Outcome, StepError> {
         let found = self.try_step(objective, params, state, batch, options, lr);
+        if let Err(Bad::Processes(source)) = found {
+            let step = state.step + 1;
+            return Err(StepError::Processes { step, source });
+        }
         let mut scaler = GradScaler::resume(*config, state.loss_scale);
         scaler.update(found.is_err());
         state.loss_scale = scaler.state();
@@ -143,6 +161,7 @@ impl<R: SimdReal> TrainStep<R> {
             let near = match &bad {
                 Bad::Loss(found) => found.place.as_ref().and_then(|place| place.near.clone()),
                 Bad::Gradient { parameter, .. } => parameter.clone(),
+                Bad::Processes(_) => None,
             };
             return Err(StepError::Overflow {
                 step: state.step + 1,
@@ -157,7 +176,7 @@ impl<R: SimdReal> TrainStep<R> {
             });
         }
         let loss = match bad {
-            Bad::Loss(_) => f64::NAN,
+            Bad::Loss(_) | Bad::Processes(_) => f64::NAN,
             Bad::Gradient { loss, .. } => loss,
         };
         Ok(Outcome::Skipped { loss })
@@ -178,13 +197,17 @@ impl<R: SimdReal> TrainStep<R> {
             key: state.key(),
             mode: Mode::Train,
             loss_scale: state.loss_scale.scale,
+            first_row: self.first_row,
         };
         let found = self
             .engine
             .compute(objective, params, batch, step)
-            .map_err(Bad::Loss)?;
+            .map_err(|error| match error {
+                GradientError::NotFinite(found) => Bad::Loss(found),
+                other => Bad::Processes(other),
+            })?;
 
-        let parallel = rayon::current_num_threads() > 1;
+        let parallel = in_pool();
         let grads = self.engine.gradients();
         let check = check_norm(options.simd, parallel, grads.flat());
         if !check.is_finite {
@@ -223,8 +246,9 @@ impl<R: SimdReal> TrainStep<R> {
     }
 }
 
-/// What was not finite.
+/// Why a step was not taken.
 enum Bad {
+    Processes(GradientError),
     Loss(NotFinite),
     Gradient {
         loss: f64,

@@ -13,9 +13,10 @@ use nd_core::autograd::{
     BufferUpdate, Mode, NonFinite, ParamGrads, ParamLayout, Params, StepContext, Tape,
 };
 use nd_core::rng::Key;
-use nd_core::{Batch, Objective, Real, RunOptions};
+use nd_core::{Batch, Objective, Real, RowCoupling, RunOptions};
 
-use crate::reduce::{AllReduce, SingleProcess};
+use crate::lanes::inside;
+use crate::reduce::{AllReduce, ReduceError, SingleProcess};
 use crate::shard::ShardPlan;
 use crate::tree;
 
@@ -30,6 +31,9 @@ pub struct StepOptions {
     pub mode: Mode,
     /// The factor of the loss that keeps half-precision gradients from underflowing; 1 otherwise.
     pub loss_scale: f64,
+    /// The place of the batch's first window in the whole batch, which random ops are keyed by: 0 when one process has all of it, the
+    /// windows of the processes before this one otherwise.
+    pub first_row: usize,
 }
 
 /// The loss of a batch; the gradients stay in the engine.
@@ -48,6 +52,39 @@ pub struct Gradients {
 pub struct NotFinite {
     /// The first bad value of the forward pass; `None` when only the loss itself is bad.
     pub place: Option<NonFinite>,
+}
+
+/// Why a batch has no gradients.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GradientError {
+    /// The loss is infinite or NaN, in this process or in another.
+    #[error("{0}")]
+    NotFinite(NotFinite),
+    /// The processes could not be added up.
+    #[error(transparent)]
+    Reduce(#[from] ReduceError),
+    /// The batch is spread over processes, and the network or the loss would have to see all of it.
+    #[error(
+        "the network or the loss looks at a whole batch (RowCoupling::BatchWide), found one that is spread over {processes} processes: \
+         train in one process, or take a network and a loss of independent rows"
+    )]
+    BatchWide {
+        /// The processes.
+        processes: usize,
+    },
+}
+
+nd_core::debug_as_display!(GradientError);
+
+impl std::fmt::Display for NotFinite {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the loss is not finite; the first bad value came from ")?;
+        match &self.place {
+            Some(place) => write!(f, "{place}"),
+            None => f.write_str("the loss itself"),
+        }
+    }
 }
 
 struct Slot<R: Real> {
@@ -85,6 +122,7 @@ struct Run<'a, R: Real> {
     step: StepOptions,
     plan: ShardPlan,
     gradient_scale: R,
+    threads: usize,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -114,6 +152,11 @@ impl<R: Real> GradientEngine<R> {
     }
 
     /// The same engine, adding up over several processes.
+    ///
+    /// Each has its part of the batch, whose place is [`StepOptions::first_row`]. Give every process the plan of the whole batch
+    /// ([`Self::with_plan`]): left to itself, an engine plans for the rows it sees. The sums have the bits of one process with that plan when
+    /// every process has the same multiple of four full shards, the processes are a power of two and are added as a balanced tree in
+    /// their order, and the weights of windows add up exactly, as masks of 0 and 1 do.
     #[must_use]
     pub fn with_all_reduce(mut self, all_reduce: Arc<dyn AllReduce<R>>) -> Self {
         self.all_reduce = all_reduce;
@@ -153,10 +196,11 @@ impl<R: Real> GradientEngine<R> {
 
     /// Computes the loss of a batch and its gradients.
     ///
-    /// Call it inside [`nd_core::Threads::install`]; it uses the threads of the pool it runs in.
+    /// Call it inside [`nd_core::Threads::install`]: it uses the threads of the pool it runs in, and outside of any the calling one alone.
     ///
     /// # Errors
-    /// The loss is infinite or NaN; the gradients are then worthless and no buffer update is kept.
+    /// The loss is infinite or NaN, processes cannot be added up, or the network needs its whole batch in one process. The gradients
+    /// are then worthless, and no buffer update is kept.
     ///
     /// # Panics
     /// The parameters are not those of the network, or the network's outputs have the wrong shape.
@@ -166,17 +210,23 @@ impl<R: Real> GradientEngine<R> {
         params: &Arc<Params<R>>,
         batch: &Batch<R>,
         step: StepOptions,
-    ) -> Result<Gradients, NotFinite> {
+    ) -> Result<Gradients, GradientError> {
         let layout = objective.network.layout();
         let same = Arc::ptr_eq(params.layout(), layout) || params.layout() == layout;
         assert!(same, "the parameters are those of the network");
+        let processes = self.all_reduce.processes();
+        let coupling = objective.coupling();
+        if processes > 1 && coupling == RowCoupling::BatchWide {
+            return Err(GradientError::BatchWide { processes });
+        }
         let rows = batch.rows();
         let plan = self
             .plan
-            .unwrap_or_else(|| ShardPlan::new(objective.coupling(), rows, layout.trainable_len()));
+            .unwrap_or_else(|| ShardPlan::new(coupling, rows, layout.trainable_len()));
         let weight = self
             .all_reduce
-            .sum(objective.loss.total_weight(&batch.all()));
+            .sum(objective.loss.total_weight(&batch.all()))
+            .map_err(|cause| ReduceError::new("weights", cause))?;
         let scale = if weight == 0.0 {
             0.0
         } else {
@@ -190,6 +240,7 @@ impl<R: Real> GradientEngine<R> {
             step,
             plan,
             gradient_scale,
+            threads: inside().unwrap_or(1),
         };
         self.prepare(&run, layout);
         self.updates
@@ -213,20 +264,25 @@ impl<R: Real> GradientEngine<R> {
         } else {
             self.reduce(&run, 0, shards)
         };
-        self.all_reduce.sum_gradients(grads.flat_mut());
-        let sum = self.all_reduce.sum(sum);
+        // A bad loss is no reason to leave: the other processes wait for this one's part, and learn from the sum that it is bad.
+        let sums = self.all_reduce.sum_gradients(grads.flat_mut());
+        let sums = sums.map_err(|cause| ReduceError::new("gradients", cause));
+        let sums = sums.and_then(|()| {
+            let sum = self.all_reduce.sum(sum);
+            sum.map_err(|cause| ReduceError::new("losses", cause))
+        });
         self.total = Some(grads);
-        if let Some(not_finite) = not_finite {
-            return Err(not_finite);
-        }
-        let value = objective.loss.finish(sum, weight);
-        if !value.value.is_finite() {
-            self.updates
-                .get_mut()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clear();
-            return Err(NotFinite { place: None });
-        }
+        let found = sums.map_err(GradientError::from).and_then(|sum| {
+            let value = objective.loss.finish(sum, weight);
+            match not_finite {
+                Some(found) => Err(GradientError::NotFinite(found)),
+                None if value.value.is_finite() => Ok(value),
+                None => Err(GradientError::NotFinite(NotFinite { place: None })),
+            }
+        });
+        let value = found.inspect_err(|_| {
+            lock(&self.updates).clear();
+        })?;
         Ok(Gradients {
             loss: value.value,
             factor: value.gradient_factor / step.loss_scale,
@@ -238,7 +294,7 @@ impl<R: Real> GradientEngine<R> {
     fn prepare(&mut self, run: &Run<'_, R>, layout: &Arc<ParamLayout>) {
         let rows = run.batch.rows();
         let shards = run.plan.shards(rows);
-        let slots = rayon::current_num_threads().min(shards).max(1);
+        let slots = run.threads.min(shards).max(1);
         while self.slots.len() < slots {
             // A pool for each tape: what a tape needs does not depend on what the others do meanwhile.
             self.slots.push(Mutex::new(Slot {
@@ -255,7 +311,7 @@ impl<R: Real> GradientEngine<R> {
         }
         // As many as could ever be needed at once, so that no step allocates; those that the schedule never takes stay
         // untouched, and untouched zeroed memory is not resident. The last one given back is the first one taken.
-        let needed = tree::buffers(shards, rayon::current_num_threads());
+        let needed = tree::buffers(shards, run.threads);
         while spare.len() < needed {
             spare.push(ParamGrads::new(layout));
         }
@@ -300,10 +356,14 @@ impl<R: Real> GradientEngine<R> {
             };
         }
         let before = tree::left(shards);
-        let (mut left, right) = rayon::join(
-            || self.reduce(run, first, before),
-            || self.reduce(run, first + before, shards - before),
-        );
+        let left = || self.reduce(run, first, before);
+        let right = || self.reduce(run, first + before, shards - before);
+        let (mut left, right) = if run.threads > 1 {
+            rayon::join(left, right)
+        } else {
+            // Rayon is not asked: outside of any pool it would start its global one.
+            (left(), right())
+        };
         for (sum, &term) in left.grads.flat_mut().iter_mut().zip(right.grads.flat()) {
             *sum += term;
         }
@@ -322,8 +382,8 @@ impl<R: Real> GradientEngine<R> {
             options: run.step.options,
             mode: run.step.mode,
             key: run.step.key,
-            first_row: rows.start,
-            parallel: run.plan == ShardPlan::Whole && rayon::current_num_threads() > 1,
+            first_row: run.step.first_row + rows.start,
+            parallel: run.plan == ShardPlan::Whole && run.threads > 1,
         });
         let raw = run.objective.network.forward(tape, &view);
         let outputs = run.objective.loss.outputs_per_step();

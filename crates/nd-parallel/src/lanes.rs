@@ -71,7 +71,7 @@ const LARGEST_TEAM: usize = 16;
 
 /// The threads of the pool that the caller is in; `None` outside of any. Rayon must not be asked for a number there: it
 /// would start its global pool.
-fn inside() -> Option<usize> {
+pub(crate) fn inside() -> Option<usize> {
     rayon::current_thread_index().map(|_| rayon::current_num_threads())
 }
 

@@ -116,7 +116,7 @@ mod uncertainty;
 
 pub use config::ParallelConfig;
 pub use cross_validation::{CrossValidation, FoldScore, parallel_cross_validation};
-pub use engine::{GradientEngine, Gradients, NotFinite, StepOptions};
+pub use engine::{GradientEngine, GradientError, Gradients, NotFinite, StepOptions};
 pub use ensemble::{EnsembleAggregation, parallel_ensemble_predict};
 pub use error::{BoxError, Cancelled, FailureKind, ParallelError, TaskFailure};
 pub use folds::{Fold, FoldStyle, Folds};
@@ -129,7 +129,7 @@ pub use lanes::install;
 pub use nd_core::samples::{Rows, Samples};
 pub use outcome::Outcome;
 pub use parallel::Parallel;
-pub use reduce::{AllReduce, SingleProcess};
+pub use reduce::{AllReduce, ReduceError, SingleProcess};
 pub use shard::ShardPlan;
 pub use stream::{CHUNKS_PER_LANE, StreamSummary};
 pub use task::{Cancel, Progress, Task};

@@ -12,6 +12,7 @@ mod own_loss;
 mod parallel_models;
 mod parity;
 mod parity_losses;
+mod processes;
 mod recurrent;
 mod same_bits;
 #[path = "../support/mod.rs"]

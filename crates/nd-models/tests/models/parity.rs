@@ -80,6 +80,7 @@ fn first_step<R: SimdReal>(case: &Case<R>, level: SimdLevel, tolerance: f64) {
         key: Default::default(),
         mode: Mode::Train,
         loss_scale: 1.0,
+        first_row: 0,
     };
     let found = engine
         .compute(objective, &params, &case.batch, step)

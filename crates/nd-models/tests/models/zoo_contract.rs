@@ -146,6 +146,7 @@ impl Instance {
             key: Key::new(11),
             mode,
             loss_scale: 1.0,
+            first_row: 0,
         };
         let found = engine
             .compute(objective, &self.params, &self.batch, step)

@@ -1,165 +1,16 @@
 //! The engine with a network and a loss in plain loops.
 
+mod net;
+mod ranks;
+
 use std::sync::Arc;
 
-use nd_core::autograd::{Init, Mode, ParamId, ParamLayout, Params, ParamsBuilder, Tape, Var};
-use nd_core::rng::Key;
-use nd_core::{
-    Batch, BatchLayout, BatchView, Loss, LossValue, Network, Objective, Real, RowCoupling,
-    RunOptions, SimdLevel, Threads,
-};
-use nd_parallel::{GradientEngine, ShardPlan, StepOptions};
+use nd_core::autograd::{Mode, Params};
+use nd_core::{Objective, Threads};
+use nd_parallel::{GradientEngine, GradientError, ShardPlan};
 use nd_testing::assert_close;
-use nd_testing::ops::{center, dense, dropout, square};
 
-struct Net {
-    layout: Arc<ParamLayout>,
-    w: [ParamId; 2],
-    drop: f64,
-    coupled: bool,
-}
-
-impl Net {
-    fn new(drop: f64, coupled: bool) -> Self {
-        let mut b = ParamsBuilder::new();
-        let w1 = b.trainable("w1", [6, 5], Init::Uniform(0.5));
-        let w2 = b.trainable("w2", [5, 3], Init::Uniform(0.5));
-        Self {
-            layout: b.build(),
-            w: [w1, w2],
-            drop,
-            coupled,
-        }
-    }
-}
-
-impl<R: Real> Network<R> for Net {
-    fn layout(&self) -> &Arc<ParamLayout> {
-        &self.layout
-    }
-
-    fn coupling(&self) -> RowCoupling {
-        if self.coupled {
-            RowCoupling::BatchWide
-        } else {
-            RowCoupling::RowLocal
-        }
-    }
-
-    fn forward<'t>(&self, tape: &'t Tape<R>, batch: &BatchView<'_, R>) -> Var<'t, R> {
-        let x = tape.input([batch.rows(), 6], batch.insample_y);
-        let mut x = square(dense(x, tape.param(self.w[0])));
-        if self.coupled {
-            x = center(x);
-        }
-        dense(dropout(x, self.drop), tape.param(self.w[1]))
-    }
-}
-
-fn residuals<R: Real>(raw: &[R], batch: &BatchView<'_, R>) -> Vec<f64> {
-    let entries = raw.iter().zip(batch.outsample_y).zip(batch.outsample_mask);
-    entries
-        .map(|((f, y), m)| {
-            if *m == R::ZERO {
-                0.0
-            } else {
-                (*f - *y).to_f64()
-            }
-        })
-        .collect()
-}
-
-/// The masked mean of squares, or its root: the root is not additive over shards.
-struct Squares {
-    root: bool,
-}
-
-impl<R: Real> Loss<R> for Squares {
-    fn name(&self) -> String {
-        "squares".into()
-    }
-
-    fn outputs_per_step(&self) -> usize {
-        1
-    }
-
-    fn output_names(&self) -> Vec<String> {
-        vec![String::new()]
-    }
-
-    fn domain_map(&self, _: &mut [R], _: &BatchView<'_, R>) {}
-
-    fn total_weight(&self, batch: &BatchView<'_, R>) -> f64 {
-        batch.outsample_mask.iter().map(|m| m.to_f64()).sum()
-    }
-
-    fn forward(&self, _: SimdLevel, raw: &[R], batch: &BatchView<'_, R>) -> f64 {
-        residuals(raw, batch).iter().map(|e| e * e).sum()
-    }
-
-    fn backward(
-        &self,
-        simd: SimdLevel,
-        raw: &[R],
-        batch: &BatchView<'_, R>,
-        scale: R,
-        draw: &mut [R],
-    ) -> f64 {
-        for (d, e) in draw.iter_mut().zip(residuals(raw, batch)) {
-            *d = R::from_f64(2.0 * e * scale.to_f64());
-        }
-        self.forward(simd, raw, batch)
-    }
-
-    fn finish(&self, sum: f64, weight: f64) -> LossValue {
-        if weight == 0.0 {
-            return LossValue {
-                value: 0.0,
-                gradient_factor: 1.0,
-            };
-        }
-        let mean = sum / weight;
-        if self.root {
-            LossValue {
-                value: mean.sqrt(),
-                gradient_factor: 0.5 / mean.sqrt(),
-            }
-        } else {
-            LossValue {
-                value: mean,
-                gradient_factor: 1.0,
-            }
-        }
-    }
-}
-
-fn batch(rows: usize) -> Batch<f64> {
-    let mut batch = Batch::new(BatchLayout::univariate(6, 3));
-    batch.resize(rows);
-    batch.insample_y = nd_testing::cases::normals(1, rows * 6);
-    batch.outsample_y = nd_testing::cases::normals(2, rows * 3);
-    for (i, mask) in batch.outsample_mask.iter_mut().enumerate() {
-        *mask = f64::from(u8::from(i % 5 != 0));
-        if i % 5 == 0 {
-            batch.outsample_y[i] = f64::NAN;
-        }
-    }
-    batch
-}
-
-fn step(mode: Mode) -> StepOptions {
-    let key = Key {
-        seed: 3,
-        step: 1,
-        op: 0,
-    };
-    StepOptions {
-        options: RunOptions::default(),
-        key,
-        mode,
-        loss_scale: 1.0,
-    }
-}
+use net::{Net, Squares, batch, descend, step};
 
 fn gradients(net: &Net, plan: ShardPlan, threads: usize, rows: usize) -> (f64, Vec<f64>) {
     let params = Arc::new(Params::<f64>::init(&net.layout, 4));
@@ -247,6 +98,35 @@ fn the_same_bits_on_any_number_of_threads() {
     }
 }
 
+/// Enough shards for every kind of sum in the tree: chains of four, sums of these, and parts that are not full.
+#[test]
+fn weights_after_fifty_steps_are_the_same_on_any_number_of_threads() {
+    let net = Net::new(0.3, false);
+    for (rows, shards) in [(36, 9), (65, 17), (92, 23)] {
+        let plan = ShardPlan::Rows(4);
+        assert_eq!(plan.shards(rows), shards);
+        let train = |threads: usize| {
+            let mut engine = GradientEngine::new().with_plan(plan);
+            Threads::new(Some(threads))
+                .unwrap()
+                .install(|| descend(&mut engine, &net, &batch(rows), 0, 50))
+                .expect("finite")
+        };
+        let one = train(1);
+        assert!(one.0 < 0.9 * descend_once(&net, plan, rows), "it learns");
+        for threads in [2, 3, 8] {
+            assert!(one == train(threads), "{shards} shards, {threads} threads");
+        }
+    }
+}
+
+fn descend_once(net: &Net, plan: ShardPlan, rows: usize) -> f64 {
+    let mut engine = GradientEngine::new().with_plan(plan);
+    descend(&mut engine, net, &batch(rows), 0, 1)
+        .expect("finite")
+        .0
+}
+
 #[test]
 fn a_bad_value_is_reported_with_its_place() {
     let net = Net::new(0.0, false);
@@ -263,6 +143,9 @@ fn a_bad_value_is_reported_with_its_place() {
     let error = threads
         .install(|| engine.compute(objective, &params, &batch, step(Mode::Train)))
         .unwrap_err();
+    let GradientError::NotFinite(error) = error else {
+        panic!("{error}")
+    };
     let place = error.place.expect("the forward pass has it").to_string();
     assert_eq!(place, "parameter near parameter w2");
 }
