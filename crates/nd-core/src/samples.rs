@@ -105,12 +105,12 @@ impl<A: Clone + Send + Sync, D: RemoveAxis> Samples for Array<A, D> {
 /// Inputs beside targets: the same rows of both.
 impl<A: Samples, B: Samples> Samples for (A, B) {
     fn samples(&self) -> usize {
-        assert_eq!(
-            self.0.samples(),
-            self.1.samples(),
-            "rows of the two halves of the data"
+        let (rows, others) = (self.0.samples(), self.1.samples());
+        assert!(
+            rows == others,
+            "the two parts of the data have {rows} and {others} rows"
         );
-        self.0.samples()
+        rows
     }
 
     fn is_independent(&self) -> bool {

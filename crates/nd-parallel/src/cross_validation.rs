@@ -64,7 +64,7 @@ impl CrossValidation {
                 what,
                 failed: self.failures.len(),
                 total,
-                first: first.clone(),
+                first: first.clone().among(what),
             });
         }
         let done = self.scores().count();

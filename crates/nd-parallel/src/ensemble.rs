@@ -26,7 +26,8 @@ pub enum EnsembleAggregation {
     Median,
     /// The mean of the middle ones: a fifth of the models (rounded down, at least one of three or more) is left out at either end.
     TrimmedMean,
-    /// The mean of the middle ones, with this share of the models left out at either end, rounded down; at least 0, below 0.5.
+    /// The mean of the middle ones, with this share of the models left out at either end, rounded down; at least 0, below 0.5. A share
+    /// that is a whole number of models but for rounding, such as 0.29 of 100, is that number.
     TrimmedMeanOf(f64),
     /// The mean with a weight for each model; weights are divided by their sum.
     WeightedMean(Vec<f64>),
@@ -89,14 +90,7 @@ impl EnsembleAggregation {
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
         match self {
             Self::Mean => mean(values),
-            Self::WeightedMean(weights) => {
-                let terms = values.iter().zip(weights);
-                // A model without weight has no say, infinite or not; NaN is passed on all the same.
-                let sum: f64 = terms
-                    .map(|(&x, &w)| if w == 0.0 && !x.is_nan() { 0.0 } else { x * w })
-                    .sum();
-                sum / weights.iter().sum::<f64>()
-            }
+            Self::WeightedMean(weights) => statistics::weighted_mean(values, weights),
             _ if !statistics::sort(values) => f64::NAN,
             Self::Median => statistics::quantile(values, 0.5),
             Self::TrimmedMean => {
@@ -104,7 +98,7 @@ impl EnsembleAggregation {
                 mean(&values[cut..n - cut])
             }
             Self::TrimmedMeanOf(share) => {
-                let cut = (n as f64 * share) as usize;
+                let cut = statistics::share_of(n, *share).min((n - 1) / 2);
                 mean(&values[cut..n - cut])
             }
             Self::Quantile(q) => statistics::quantile(values, *q),
@@ -300,6 +294,18 @@ mod tests {
         assert_eq!(of(EnsembleAggregation::Median), 3.0);
         assert_eq!(of(EnsembleAggregation::TrimmedMean), 10.0 / 3.0);
         assert_eq!(of(EnsembleAggregation::TrimmedMeanOf(0.4)), 3.0);
+        assert_eq!(
+            of(EnsembleAggregation::TrimmedMeanOf(0.5f64.next_down())),
+            3.0
+        );
+        let mut hundred: Vec<f64> = (0..100).map(|i| f64::from(i * i)).collect();
+        let trimmed = hundred[29..71].iter().sum::<f64>() / 42.0;
+        let share = EnsembleAggregation::TrimmedMeanOf(0.29);
+        assert_eq!(share.combine(&mut hundred), trimmed);
+        let median = EnsembleAggregation::Median.combine(&mut [f64::NEG_INFINITY, 5.0]);
+        assert_eq!(median, f64::NEG_INFINITY);
+        let large = EnsembleAggregation::WeightedMean(vec![1e308, 1e307]);
+        assert!(large.combine(&mut [1e10, 2.0]).is_finite());
         let weights = vec![0.0, 1.0, 1.0, 0.0, 2.0];
         assert_eq!(of(EnsembleAggregation::WeightedMean(weights)), 9.0 / 4.0);
         assert_eq!(of(EnsembleAggregation::Quantile(0.25)), 2.0);

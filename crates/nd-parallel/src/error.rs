@@ -26,7 +26,7 @@ pub enum ParallelError {
     )]
     ZeroThreads,
     /// Threads that the system does not give.
-    #[error(transparent)]
+    #[error("max_threads of the configuration: {0}")]
     Threads(#[from] nd_core::CoreError),
     /// Cross-validation without folds.
     #[error("cross-validation over 0 folds: give at least 1 fold in time order, 2 when shuffled")]
@@ -60,7 +60,7 @@ pub enum ParallelError {
     TooFewSamples {
         /// The folds asked for.
         folds: usize,
-        /// The samples that they need.
+        /// The least number of samples above those there are that does.
         needed: usize,
         /// What makes them that many.
         explanation: String,
@@ -147,7 +147,8 @@ pub enum ParallelError {
     },
     /// Some tasks failed; the others have their results in [`Outcome`](crate::Outcome).
     #[error(
-        "{failed} of {total} {what} failed; the first: {first}; Parallel::new(config) gives what the others found"
+        "{failed} of {total} {what} failed; the first: {first}; what the others found is in what the call on Parallel returns, \
+         before complete()"
     )]
     Failed {
         /// What the tasks are.
@@ -156,7 +157,8 @@ pub enum ParallelError {
         failed: usize,
         /// Of how many.
         total: usize,
-        /// The first of them.
+        /// The first of them; the error of the task is its source.
+        #[source]
         first: TaskFailure,
     },
     /// The call was cancelled before all tasks were done.
@@ -200,6 +202,8 @@ pub struct TaskFailure {
     /// What it said.
     pub message: String,
     cancelled: bool,
+    /// What the tasks are, where that is known.
+    what: Option<&'static str>,
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
@@ -218,6 +222,7 @@ impl TaskFailure {
             kind: FailureKind::Error,
             message,
             cancelled: cancelled && switched,
+            what: None,
             source: Some(Arc::from(error)),
         }
     }
@@ -228,12 +233,19 @@ impl TaskFailure {
             kind: FailureKind::Panic,
             message: panic_message(payload),
             cancelled: false,
+            what: None,
             source: None,
         }
     }
 
     pub(crate) fn at(self, index: usize) -> Self {
         Self { index, ..self }
+    }
+
+    /// The same failure, of one of some samples or folds.
+    pub(crate) fn among(self, what: &'static str) -> Self {
+        let what = Some(what);
+        Self { what, ..self }
     }
 
     /// The failure of a member of an ensemble, as that of a sample.
@@ -251,9 +263,13 @@ impl TaskFailure {
 impl fmt::Display for TaskFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { index, message, .. } = self;
+        write!(f, "number {index}")?;
+        if let Some(what) = self.what {
+            write!(f, " of the {what}, counted from 0,")?;
+        }
         match self.kind {
-            FailureKind::Error => write!(f, "number {index}: {message}"),
-            FailureKind::Panic => write!(f, "number {index} panicked: {message}"),
+            FailureKind::Error => write!(f, " failed: {message}"),
+            FailureKind::Panic => write!(f, " panicked: {message}"),
         }
     }
 }

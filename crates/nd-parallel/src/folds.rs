@@ -187,13 +187,18 @@ impl Folds {
         let step = self.step.unwrap_or(test);
         let least = window.unwrap_or(1);
         // The tests of all folds but the first begin a step after the one before.
-        let needed = (self.count - 1)
-            .saturating_mul(step.max(1))
-            .saturating_add(test.max(1))
+        let taken = (self.count - 1)
+            .saturating_mul(step)
+            .saturating_add(test)
             .saturating_add(self.gap)
             .saturating_add(least);
-        if test == 0 || needed > samples {
-            let (test, step, gap) = (test.max(1), step.max(1), self.gap);
+        if test == 0 || taken > samples {
+            let needed = self.needed(samples, self.gap.saturating_add(least));
+            let gap = self.gap;
+            let test = self
+                .test
+                .unwrap_or((needed / self.count.saturating_add(1)).max(1));
+            let step = self.step.unwrap_or(test);
             return Err(ParallelError::TooFewSamples {
                 folds: self.count,
                 needed,
@@ -212,6 +217,36 @@ impl Folds {
             }
         };
         Ok((0..self.count).map(fold).collect())
+    }
+
+    /// The least number above `samples`, which are too few, that has room for time-ordered folds with so many samples before the first
+    /// test.
+    fn needed(&self, samples: usize, before: usize) -> usize {
+        let (k, part) = (self.count, self.count.saturating_add(1));
+        // Of n = q (k + 1) + r samples, a test has q.
+        let number = |q: usize, r: usize| q.saturating_mul(part).saturating_add(r);
+        match (self.test, self.step) {
+            (Some(test), step) => (k - 1)
+                .saturating_mul(step.unwrap_or(test))
+                .saturating_add(test)
+                .saturating_add(before),
+            (None, Some(step)) => {
+                // All but the last test are q k + r, which never falls; the smallest that is enough has r from 1 to k.
+                let rest = (k - 1).saturating_mul(step).saturating_add(before);
+                let q = (rest - 1) / k;
+                number(q, rest - q * k).max(part)
+            }
+            (None, None) => {
+                // All but the tests are q + r. They fall where tests grow, so a larger number may be too small again.
+                let q = samples / part;
+                let r = (samples % part + 1).max(before.saturating_sub(q));
+                if q > 0 && r <= k {
+                    return number(q, r);
+                }
+                let q = (q + 1).max(before.saturating_sub(k));
+                number(q, before.saturating_sub(q))
+            }
+        }
     }
 
     fn shuffle(&self, samples: usize, seed: u64) -> Result<Vec<Fold>, ParallelError> {

@@ -53,6 +53,8 @@ impl<T> Outcome<T> {
         failures.retain(|failure| !failure.is_cancellation());
         let cancelled = !all_begun || failures.len() < failed;
         failures.sort_by_key(|failure| failure.index);
+        let failures = failures.into_iter().map(|failure| failure.among(what));
+        let failures = failures.collect();
         Self {
             results,
             failures,

@@ -23,7 +23,7 @@ use crate::task::{Cancel, Progress};
 ///     .progress(|progress| last = progress.done)
 ///     .preprocess(&[2, 3, 4], &halve)?;
 /// assert_eq!(outcome.results, [Some(1), None, Some(2)]);
-/// assert_eq!(outcome.failures[0].to_string(), "number 1: odd");
+/// assert_eq!(outcome.failures[0].to_string(), "number 1 of the samples, counted from 0, failed: odd");
 /// # drop(outcome);
 /// assert_eq!(last, 3);
 /// # Ok::<(), nd_parallel::ParallelError>(())

@@ -54,7 +54,12 @@ impl<X, I: Iterator<Item = X>> Source<I> {
             return None;
         }
         let mut samples = Vec::new();
-        let read = guarded(|| samples.extend(self.samples.by_ref().take(size)));
+        // One by one: room for a whole chunk made beforehand may be more than there is memory, or more than will come.
+        let read = guarded(|| {
+            for sample in self.samples.by_ref().take(size) {
+                samples.push(sample);
+            }
+        });
         if let Err(message) = read {
             // What this chunk already has goes on; nothing more is read.
             self.panic = Some(message);

@@ -282,6 +282,13 @@ impl<X, M: Predict<X, Vec<f32>>> PredictUncertain<X, Vec<f32>> for Quantiles<M> 
             )
             .into()),
         };
+        if first > 0.5 + 1e-9 || last < 0.5 - 1e-9 {
+            return Err(format!(
+                "the prediction is the median, the quantile 0.5, but the model has those from {first} to {last}: \
+                 train it with quantiles on both sides of 0.5"
+            )
+            .into());
+        }
         let levels: Vec<f64> = match ask.levels {
             Some(levels) => levels.to_vec(),
             // Widest last, as levels are usually written.
@@ -295,6 +302,8 @@ impl<X, M: Predict<X, Vec<f32>>> PredictUncertain<X, Vec<f32>> for Quantiles<M> 
         for level in &levels {
             let (low, high) = ((1.0 - level) / 2.0, (1.0 + level) / 2.0);
             if low < first - 1e-9 || high > last + 1e-9 {
+                // As they would be written, without the rounding of the subtraction.
+                let [low, high] = [low, high].map(|q| (q * 1e9).round() / 1e9);
                 return Err(format!(
                     "an interval of {level} needs the quantiles {low} and {high}, but the model has those from {first} to {last}"
                 )

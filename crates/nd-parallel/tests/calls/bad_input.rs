@@ -63,6 +63,7 @@ fn configurations() {
         ),
         "{error}"
     );
+    says(&error, &["max_threads", "1048576", "up to 1024"]);
 }
 
 #[test]
@@ -110,7 +111,16 @@ fn folds() {
     let uneven = (vec![0.0; 10], vec![1; 7]);
     says(
         &Folds::from(2).of(&uneven).unwrap_err(),
-        &["could not be counted", "10", "7", "same number of rows"],
+        &[
+            "could not be counted",
+            "have 10 and 7 rows",
+            "same number of rows",
+        ],
+    );
+    let text = Folds::from(2).of(&uneven).unwrap_err().to_string();
+    assert!(
+        !text.contains('\n') && !text.contains("assertion"),
+        "{text}"
     );
 }
 
@@ -237,6 +247,20 @@ fn nothing_to_predict_is_no_mistake() {
         .stream(&model, data, |_, _| ())
         .unwrap();
     assert_eq!(end.samples, 5);
+
+    /// Five samples that claim to be without end.
+    struct Boundless(Range<u8>);
+    impl Iterator for Boundless {
+        type Item = Vec<f32>;
+        fn next(&mut self) -> Option<Vec<f32>> {
+            self.0.next().map(|x| vec![f32::from(x)])
+        }
+        fn size_hint(&self) -> (usize, Option<usize>) {
+            (usize::MAX, None)
+        }
+    }
+    let end = Parallel::new(config).stream(&model, Boundless(0..5), |_, _| ());
+    assert_eq!(end.unwrap().samples, 5);
 }
 
 #[test]
@@ -342,7 +366,7 @@ fn uncertainty() {
         .unwrap();
     assert_eq!(
         many.failures[1].to_string(),
-        "number 1: draw 0 is one too many"
+        "number 1 of the samples, counted from 0, failed: draw 0 is one too many"
     );
     let spread = |models: &[Waves]| {
         let model: Box<dyn PredictUncertain> = Box::new(Spread(models));

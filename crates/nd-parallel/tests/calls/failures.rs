@@ -195,6 +195,21 @@ fn the_error_of_the_user_is_the_source() {
         }
     }
     let error = parallel_batch_inference(&Io, &[1], &ParallelConfig::default()).unwrap_err();
+    let text = error.to_string();
+    for words in [
+        "1 of 1 samples failed",
+        "number 0 of the samples",
+        "no disk",
+    ] {
+        assert!(text.contains(words), "{text} lacks {words}");
+    }
+    let boxed: Box<dyn Error> = error.clone().into();
+    let first: &dyn Error = &*boxed;
+    let causes = std::iter::successors(Some(first), |&error| error.source());
+    assert!(
+        causes.into_iter().any(|cause| cause.is::<std::io::Error>()),
+        "whoever has only a box finds it too"
+    );
     let ParallelError::Failed { first, .. } = error else {
         panic!("{error}");
     };
@@ -263,8 +278,8 @@ fn errors_and_panics_that_panic_once_more_stay_with_their_task() {
     assert_eq!(
         texts,
         [
-            "number 1: an error whose Display panicked: no words",
-            "number 2 panicked: a panic without a message"
+            "number 1 of the samples, counted from 0, failed: an error whose Display panicked: no words",
+            "number 2 of the samples, counted from 0, panicked: a panic without a message"
         ]
     );
 }

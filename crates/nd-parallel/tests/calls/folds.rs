@@ -34,11 +34,10 @@ proptest! {
             Ok(found) => found,
             Err(ParallelError::TooFewSamples { needed, samples, .. }) => {
                 prop_assert_eq!(samples, n);
-                // With sizes given, the message says exactly how many samples would do.
-                if test.is_some() {
-                    prop_assert!(needed > n);
-                    prop_assert!(folds.over(needed).is_ok() && folds.over(needed - 1).is_err());
-                }
+                // The message says exactly how many samples would do.
+                prop_assert!(needed > n);
+                prop_assert!(folds.over(needed).is_ok(), "{} of {} do not do", needed, n);
+                prop_assert!((n..needed).all(|n| folds.over(n).is_err()), "fewer than {} do", needed);
                 return Ok(());
             }
             Err(other) => return Err(TestCaseError::fail(other.to_string())),

@@ -105,9 +105,30 @@ fn quantiles_give_median_and_intervals() {
         .unwrap();
     let message = &error.failures[0].message;
     assert!(
-        message.contains("0.05") && message.contains("0.99"),
+        message.contains("0.05") && message.contains("0.99") && message.contains("0.005 and 0.995"),
         "{message}"
     );
+
+    struct Low;
+    impl Predict for Low {
+        fn predict(&self, _: &Vec<f32>) -> Result<Vec<f32>, BoxError> {
+            Ok(vec![-5.0, -4.0])
+        }
+    }
+    for probabilities in [vec![0.1, 0.2], vec![0.6, 0.9]] {
+        let low = Quantiles {
+            model: Low,
+            probabilities,
+        };
+        let found = Parallel::new(ParallelConfig::default())
+            .batch_inference_with_uncertainty(&low, &data)
+            .unwrap();
+        let message = &found.failures[0].message;
+        assert!(
+            message.contains("the median") && message.contains("both sides of 0.5"),
+            "{message}"
+        );
+    }
 }
 
 /// A sample beside a bad one is drawn anew, with the random numbers of its place.
