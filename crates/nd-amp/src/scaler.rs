@@ -5,6 +5,7 @@
 //! overflow, and nobody knows it beforehand: so it grows now and then, and shrinks at every overflow, whose step is
 //! skipped (Micikevicius et al., "Mixed precision training", ICLR 2018; the rules are those of PyTorch's `GradScaler`).
 
+use nd_core::threads::parallel;
 use nd_core::train_state::LossScaleState;
 use nd_core::{Real, SimdLevel};
 use nd_simd::optim::{GradientCheck, check_norm, unscale_check_norm};
@@ -117,7 +118,7 @@ impl GradScaler {
     /// Whether a gradient is infinite or NaN: one reading pass.
     #[must_use]
     pub fn has_overflow<G: Gradients + ?Sized>(&self, gradients: &G) -> bool {
-        !check_norm(SimdLevel::current(), in_pool(), gradients.values()).is_finite
+        !check_norm(SimdLevel::current(), parallel(), gradients.values()).is_finite
     }
 
     /// A copy of the gradients, divided by the scale.
@@ -135,7 +136,7 @@ impl GradScaler {
 
     fn divide<R: nd_simd::SimdReal>(&self, values: &mut [R]) -> GradientCheck {
         let factor = R::from_f64(1.0 / self.state.scale);
-        unscale_check_norm(SimdLevel::current(), in_pool(), factor, values)
+        unscale_check_norm(SimdLevel::current(), parallel(), factor, values)
     }
 
     /// Moves the scale after a step that overflowed (and was skipped) or did not.
@@ -162,9 +163,4 @@ impl GradScaler {
         }
         self.scale_updates += u64::from(state.scale != before);
     }
-}
-
-/// Whether this is a thread of a pool with others; asking elsewhere must not make rayon build its global pool.
-pub(crate) fn in_pool() -> bool {
-    rayon::current_thread_index().is_some() && rayon::current_num_threads() > 1
 }

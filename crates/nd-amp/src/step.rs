@@ -11,7 +11,7 @@ use nd_simd::optim::check_norm;
 use crate::config::{MAX_SKIPPED_IN_ROW, MixedPrecisionConfig};
 use crate::error::StepError;
 use crate::optimizer::{Clip, Optimizer, Pass};
-use crate::scaler::{GradScaler, in_pool};
+use crate::scaler::GradScaler;
 
 /// What a step found.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -207,7 +207,7 @@ impl<R: SimdReal> TrainStep<R> {
                 other => Bad::Processes(other),
             })?;
 
-        let parallel = in_pool();
+        let parallel = nd_core::threads::parallel();
         let grads = self.engine.gradients();
         let check = check_norm(options.simd, parallel, grads.flat());
         if !check.is_finite {

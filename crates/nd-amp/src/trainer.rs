@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use nd_core::autograd::Params;
-use nd_core::{Batch, Loss, Network, Objective, Precision, RunOptions, Threads, TrainState};
+use nd_core::{Batch, Loss, Network, Objective, Precision, RunOptions, TrainState};
 use nd_simd::SimdReal;
 
 use crate::config::MixedPrecisionConfig;
@@ -60,7 +60,6 @@ pub struct MixedPrecisionTrainer {
     seed: u64,
     learning_rate: f64,
     step: TrainStep<f32>,
-    threads: Option<Threads>,
     run: Option<Run>,
     stats: Counts,
     skip: bool,
@@ -97,7 +96,6 @@ impl MixedPrecisionTrainer {
             seed: 1,
             learning_rate: 1e-3,
             step: TrainStep::new(Optimizer::default(), Clip::Off),
-            threads: None,
             run: None,
             stats: Counts::default(),
             skip: false,
@@ -148,7 +146,6 @@ impl MixedPrecisionTrainer {
             precision: self.options.precision,
             ..options
         };
-        self.threads = None;
         self
     }
 
@@ -170,6 +167,8 @@ impl MixedPrecisionTrainer {
 
     /// Takes a step on a batch and gives its loss, which is NaN or infinite when that is why the step was skipped.
     ///
+    /// It has the threads of its options, or within a rayon pool those that are there.
+    ///
     /// # Errors
     /// A setting that cannot be, a model of another layout than the first one's, too many threads, or
     /// [`crate::MAX_SKIPPED_IN_ROW`] skipped steps in a row.
@@ -181,9 +180,6 @@ impl MixedPrecisionTrainer {
         self.config.validate()?;
         let objective = model.objective();
         let layout = objective.network.layout();
-        if self.threads.is_none() {
-            self.threads = Some(Threads::new(self.options.threads)?);
-        }
         let (config, seed) = (self.config, self.seed);
         let moments = self.step.optimizer().moments();
         let run = self.run.get_or_insert_with(|| {
@@ -197,7 +193,7 @@ impl MixedPrecisionTrainer {
         run.params.require(layout)?;
         let before = run.state.loss_scale.scale;
         let (step, options, lr) = (&mut self.step, self.options, self.learning_rate);
-        let mut work = || {
+        let work = || {
             step.run_scaled(
                 objective,
                 &mut run.params,
@@ -208,10 +204,7 @@ impl MixedPrecisionTrainer {
                 &config,
             )
         };
-        let outcome = match &self.threads {
-            Some(threads) => threads.install(work),
-            None => work(),
-        };
+        let outcome = nd_parallel::install(options.threads, work)?;
         self.stats.scale_updates += u64::from(run.state.loss_scale.scale != before);
         self.skip = !matches!(outcome, Ok(Outcome::Taken(_)));
         self.stats.steps += u64::from(!self.skip);

@@ -1,15 +1,15 @@
 //! One budget of threads for every level of parallelism.
 //!
 //! A [`Threads`] is a number and a rayon pool of exactly that many workers. Pools are ours: the global one is never
-//! built. Everything parallel runs inside [`Threads::install`]; nested levels divide the number with [`Threads::split`],
-//! so a grid search over four points on sixteen threads gives each fit four.
+//! built. Everything parallel runs inside [`Threads::install`], and what is parallel within that asks [`current`] and [`parallel`]
+//! where it is, instead of making a pool of its own.
 //!
 //! A pool that nobody holds any more is kept for the next caller that asks for its number. The threads of such idle pools
-//! are together at most twice the cores of the machine, or as many as were taken with the pool that came back last, if
+//! are together at most four times the cores of the machine, or as many as were taken with the pool that came back last, if
 //! those are more; pools beyond that end, the longest unused first.
 //!
-//! Rayon lets a worker that waits for another pool take up other work of its own pool meanwhile, which may ask for further
-//! pools, and so on. Here it sleeps instead: what waits does not work, and a budget is exact.
+//! Known weakness: a worker that waits for another pool takes up other work of its own pool meanwhile, so budgets that are
+//! entered from within each other add up. `nd_parallel::install` never does that.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -34,6 +34,9 @@ struct Lease {
     group: usize,
 }
 
+/// Idle threads for each core, at most: room for a few calls in turns that divide the cores in different ways.
+const IDLE_PER_CORE: usize = 4;
+
 /// Pools that nobody holds, the longest unused first.
 static IDLE: Mutex<Vec<Arc<rayon::ThreadPool>>> = Mutex::new(Vec::new());
 
@@ -42,14 +45,28 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The cores of the machine that this process may use. Asked once: the answer is read from files.
-fn cores() -> usize {
+#[must_use]
+pub fn cores() -> usize {
     static CORES: OnceLock<usize> = OnceLock::new();
     *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
+/// The threads of the rayon pool that the caller is in, ours or not; `None` outside of any.
+#[must_use]
+pub fn current() -> Option<usize> {
+    // Outside of a pool rayon must not be asked for a number: it would start its global pool.
+    rayon::current_thread_index().map(|_| rayon::current_num_threads())
+}
+
+/// Whether the caller is in a pool of several threads, where work that is split up runs on all of them.
+#[must_use]
+pub fn parallel() -> bool {
+    current().is_some_and(|threads| threads > 1)
+}
+
 impl Drop for Lease {
     fn drop(&mut self) {
-        let most = self.group.max(2 * cores());
+        let most = self.group.max(IDLE_PER_CORE * cores());
         let mut idle = lock(&IDLE);
         idle.push(Arc::clone(&self.pool));
         let mut threads: usize = idle.iter().map(|pool| pool.current_num_threads()).sum();
@@ -65,34 +82,13 @@ impl Drop for Lease {
     }
 }
 
-/// Runs `work`, which waits for a pool; a worker of another pool sleeps until it is done.
-///
-/// Rayon knows no such sleep, so a thread outside any pool waits in the worker's place: some 30 µs.
-fn from_outside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    if rayon::current_thread_index().is_none() {
-        return work();
-    }
-    let mut work = Some(work);
-    let waited = std::thread::scope(|scope| {
-        let run = || work.take().map(|work| work());
-        let thread = std::thread::Builder::new().spawn_scoped(scope, run);
-        thread.ok().and_then(|thread| match thread.join() {
-            Ok(result) => result,
-            Err(panic) => std::panic::resume_unwind(panic),
-        })
-    });
-    // A system out of threads: the result matters more than who works at the same time.
-    waited.unwrap_or_else(|| work.take().expect("work that did not run")())
-}
-
 impl Threads {
     /// A budget of exactly `count` threads, or of all that the machine offers.
     ///
     /// # Errors
     /// A count of zero or above [`MOST_THREADS`], or a system that cannot start the threads.
     pub fn new(count: Option<usize>) -> Result<Self, CoreError> {
-        let all = || std::thread::available_parallelism().map_or(1, |n| n.get().min(MOST_THREADS));
-        let count = count.unwrap_or_else(all);
+        let count = count.unwrap_or_else(|| cores().min(MOST_THREADS));
         Self::of(count, count)
     }
 
@@ -107,14 +103,21 @@ impl Threads {
         counts.iter().map(|&count| Self::of(count, group)).collect()
     }
 
+    /// Checks that a budget of so many threads can be; no thread starts.
+    ///
+    /// # Errors
+    /// A count of zero or above [`MOST_THREADS`].
+    pub fn check(count: usize) -> Result<(), CoreError> {
+        let (wanted, most) = (count, MOST_THREADS);
+        match wanted {
+            0 => Err(CoreError::ZeroThreads),
+            1..=MOST_THREADS => Ok(()),
+            _ => Err(CoreError::TooManyThreads { wanted, most }),
+        }
+    }
+
     fn of(count: usize, group: usize) -> Result<Self, CoreError> {
-        if count == 0 {
-            return Err(CoreError::ZeroThreads);
-        }
-        if count > MOST_THREADS {
-            let (wanted, most) = (count, MOST_THREADS);
-            return Err(CoreError::TooManyThreads { wanted, most });
-        }
+        Self::check(count)?;
         let mut idle = lock(&IDLE);
         let fits = |pool: &Arc<rayon::ThreadPool>| pool.current_num_threads() == count;
         let found = idle.iter().rposition(fits).map(|place| idle.remove(place));
@@ -135,22 +138,18 @@ impl Threads {
 
     /// Runs `work` on a worker of the pool; rayon's `join` and parallel iterators inside it use this pool only.
     ///
-    /// The caller sleeps meanwhile. A worker of another pool does not take up other work of its own.
+    /// A worker of the pool runs it in place. A worker of another pool takes up other work of that one until it is done.
     ///
     /// # Panics
     /// When `work` does.
     pub fn install<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let pool = &self.lease.pool;
-        if pool.current_thread_index().is_some() {
-            return work();
-        }
-        from_outside(|| pool.install(work))
+        self.lease.pool.install(work)
     }
 
     /// Runs `work(i)` on a worker of the `i`-th team, all teams at the same time, and returns when every one is done.
     ///
     /// So independent tasks share a budget: teams of one, two and one threads are four threads at work, and rayon's `join`
-    /// within a task uses the threads of its own team only. The caller sleeps meanwhile, unless it is one of the teams.
+    /// within a task uses the threads of its own team only. The caller waits as in [`Threads::install`].
     ///
     /// # Panics
     /// When `work` does, after every team is done.
@@ -163,18 +162,7 @@ impl Threads {
                 });
             }
         }
-        let ours = |team: &Self| team.lease.pool.current_thread_index().is_some();
-        if teams.iter().any(ours) {
-            enter(teams, 0, &work);
-        } else {
-            from_outside(|| enter(teams, 0, &work));
-        }
-    }
-
-    /// The threads that each of `tasks` concurrent tasks may use: at least one.
-    #[must_use]
-    pub fn split(&self, tasks: usize) -> usize {
-        (self.count() / tasks.clamp(1, self.count())).max(1)
+        enter(teams, 0, &work);
     }
 }
 
@@ -266,20 +254,24 @@ pub fn for_each_index(parallel: bool, n: usize, work: impl Fn(usize) + Sync) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeSet;
+    use std::collections::HashSet;
 
     #[test]
     fn a_budget_is_exact() {
         for count in [1, 2, 3] {
             let threads = Threads::new(Some(count)).unwrap();
             assert_eq!(threads.count(), count);
-            let seen = Mutex::new(BTreeSet::new());
+            // Passed only when so many threads are at work at the same time; further ones would add their names.
+            let barrier = std::sync::Barrier::new(count);
+            let seen = Mutex::new(HashSet::new());
             threads.install(|| {
+                rayon::broadcast(|_| barrier.wait());
                 for_each_index(true, 1000, |_| {
-                    seen.lock().unwrap().insert(rayon::current_thread_index());
+                    seen.lock().unwrap().insert(std::thread::current().id());
                 });
+                rayon::broadcast(|_| seen.lock().unwrap().insert(std::thread::current().id()));
             });
-            assert!(seen.into_inner().unwrap().len() <= count);
+            assert_eq!(seen.into_inner().unwrap().len(), count);
         }
         assert_eq!(Threads::new(Some(0)).unwrap_err(), CoreError::ZeroThreads);
     }
@@ -294,8 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn budgets_in_use_have_pools_of_their_own_and_idle_pools_come_back() {
-        // Seven threads: no other test of this binary asks for that number.
+    fn budgets_in_use_have_pools_of_their_own() {
         let a = Threads::new(Some(7)).unwrap();
         let b = Threads::new(Some(7)).unwrap();
         assert!(!Arc::ptr_eq(&a.lease.pool, &b.lease.pool));
@@ -308,28 +299,39 @@ mod tests {
         );
     }
 
-    /// A worker that waits for another pool does not take up other work of its own.
+    /// Fails instead of waiting for ever.
+    fn in_time(work: impl FnOnce() + Send + 'static) {
+        let (done, wait) = std::sync::mpsc::channel();
+        let run = std::thread::spawn(move || {
+            work();
+            let _ = done.send(());
+        });
+        let end = wait.recv_timeout(std::time::Duration::from_secs(60));
+        assert!(
+            !matches!(end, Err(std::sync::mpsc::RecvTimeoutError::Timeout)),
+            "still waiting"
+        );
+        run.join().expect("the work");
+    }
+
     #[test]
-    fn a_worker_that_waits_for_other_threads_sleeps() {
-        use std::sync::atomic::{AtomicUsize, Ordering};
-        let (begun, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let begin = || {
-            most.fetch_max(begun.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-        };
-        let work = || std::thread::sleep(std::time::Duration::from_millis(2));
-        let two = Threads::new(Some(2)).unwrap();
-        let run = |inner: &(dyn Fn(&Threads) + Sync)| {
-            two.install(|| {
-                for_each_index(true, 64, |_| {
-                    begin();
-                    inner(&Threads::new(Some(1)).unwrap());
-                    begun.fetch_sub(1, Ordering::SeqCst);
-                });
-            });
-        };
-        run(&|one| one.install(work));
-        run(&|one| Threads::together(&[one.clone(), one.clone()], |_| work()));
-        assert!(most.into_inner() <= 2);
+    fn pools_within_each_other_come_to_an_end() {
+        in_time(|| {
+            let one = Threads::new(Some(1)).unwrap();
+            let two = Threads::new(Some(2)).unwrap();
+            one.install(|| two.install(|| one.install(|| ())));
+            one.install(|| Threads::together(&[one.clone(), two.clone()], |_| one.install(|| ())));
+        });
+    }
+
+    #[test]
+    fn whoever_asks_learns_the_pool_it_is_in() {
+        assert_eq!((current(), parallel()), (None, false));
+        for count in [1, 3] {
+            let found = Threads::new(Some(count)).unwrap();
+            let found = found.install(|| (current(), parallel()));
+            assert_eq!(found, (Some(count), count > 1));
+        }
     }
 
     #[test]
@@ -346,15 +348,6 @@ mod tests {
         }
         // A team of the caller's own pool is no reason to wait for ever.
         one.install(|| Threads::together(std::slice::from_ref(&one), |_| ()));
-    }
-
-    #[test]
-    fn splitting_never_oversubscribes() {
-        let threads = Threads::new(Some(5)).unwrap();
-        for tasks in 1..20 {
-            assert!(threads.split(tasks) >= 1);
-            assert!(threads.split(tasks) * tasks.min(5) <= 5);
-        }
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! How much is done at the same time.
 
-use nd_core::CoreError;
-use nd_core::threads::MOST_THREADS;
+use nd_core::Threads;
 
 use crate::error::ParallelError;
 
@@ -23,14 +22,14 @@ pub struct ParallelConfig {
     /// Fewer work when there is less to do. Of threads that only the inside of a task could use, there are no more for each task than the
     /// machine has cores, or 16.
     ///
-    /// A call from within a rayon pool, such as a task of another parallel call, has at most the threads of that pool. With `None` or as many
-    /// as the pool has, it runs on those, and any number of such calls shares them. With fewer it has threads of its own, while the thread
-    /// that made the call sleeps; several such calls at the same time have as many threads as they ask for together.
+    /// **Within a rayon pool**, such as that of a task of another parallel call, a call starts no threads and enters no other pool. It runs
+    /// at most so many of its tasks at the same time, on the threads of the pool, which it shares with whatever else runs there. What a
+    /// task does in parallel by itself may use all of them. So no more threads work than the pool has, however many calls there are.
     pub max_threads: Option<usize>,
     /// Samples that one thread hands to the model at once.
     ///
     /// Large enough that a model's weights are not read anew for every few samples, small enough that every thread has several chunks: at
-    /// the end of a call the others wait for half a chunk. Networks whose activations are larger than their weights (attention, recurrent
+    /// the end of a call the others wait for half a chunk (an ensemble for half of a few chunks, which one task runs through a model). Networks whose activations are larger than their weights (attention, recurrent
     /// layers) lose nothing with 8; `docs/performance.md` of the repository has figures.
     pub chunk_size: usize,
 }
@@ -54,14 +53,10 @@ impl ParallelConfig {
             return Err(ParallelError::ZeroChunkSize);
         }
         match self.max_threads {
-            Some(0) => return Err(ParallelError::ZeroThreads),
+            Some(0) => Err(ParallelError::ZeroThreads),
             // Checked here because lanes are pools of their own, each of which may be small enough.
-            Some(wanted) if wanted > MOST_THREADS => {
-                let most = MOST_THREADS;
-                return Err(CoreError::TooManyThreads { wanted, most }.into());
-            }
-            _ => {}
+            Some(wanted) => Ok(Threads::check(wanted)?),
+            None => Ok(()),
         }
-        Ok(())
     }
 }

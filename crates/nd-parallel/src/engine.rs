@@ -15,7 +15,6 @@ use nd_core::autograd::{
 use nd_core::rng::Key;
 use nd_core::{Batch, Objective, Real, RowCoupling, RunOptions};
 
-use crate::lanes::inside;
 use crate::reduce::{AllReduce, ReduceError, SingleProcess};
 use crate::shard::ShardPlan;
 use crate::tree;
@@ -240,7 +239,7 @@ impl<R: Real> GradientEngine<R> {
             step,
             plan,
             gradient_scale,
-            threads: inside().unwrap_or(1),
+            threads: nd_core::threads::current().unwrap_or(1),
         };
         self.prepare(&run, layout);
         self.updates

@@ -5,10 +5,9 @@
 //! same time. A lane is a rayon pool with its share of the budget, so what a task does in parallel stays within the lane,
 //! and the number of threads at work is the budget, never its product with another. A panic is caught at the task.
 //!
-//! A call from within a pool that may use all its threads runs in place: its lanes are loops in that pool, whose threads they
-//! share with each other and with other calls from it, so that no number of nested calls brings further threads. Such a
-//! loop never waits for another one: the thread that waits may be the one that has to go on. A call from within a pool that
-//! wants fewer threads has lanes of its own, and the thread that made it sleeps meanwhile.
+//! A call from within a pool makes and enters no other pool: its lanes are loops in that pool, whose threads they share with
+//! each other and with other calls from it ([`ParallelConfig::max_threads`] says what that means to the caller). Such a loop
+//! never waits for another one: the thread that waits may be the one that has to go on.
 //!
 //! Known weakness: lanes do not lend threads to each other, unless they share a pool; the last tasks of a call run with the threads
 //! of their lane.
@@ -18,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use nd_core::threads::MOST_THREADS;
+use nd_core::threads::{self, MOST_THREADS};
 use nd_core::{CoreError, Threads};
 
 use crate::config::ParallelConfig;
@@ -69,27 +68,8 @@ pub(crate) enum Lanes {
 /// cores, but small numbers are obeyed everywhere.
 const LARGEST_TEAM: usize = 16;
 
-/// The threads of the pool that the caller is in; `None` outside of any. Rayon must not be asked for a number there: it
-/// would start its global pool.
-pub(crate) fn inside() -> Option<usize> {
-    rayon::current_thread_index().map(|_| rayon::current_num_threads())
-}
-
-/// Whether a call that wants so many threads may use all those of the pool that the caller is in.
-fn stays(wanted: Option<usize>) -> Option<usize> {
-    inside().filter(|&most| wanted.is_none_or(|wanted| wanted >= most))
-}
-
-/// The cores of the machine that this process may use.
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
-
-/// Runs `work` on as many threads as asked for (`None`: all that the machine offers), but on no more than those of the rayon pool
-/// that the caller is in: what a training or an inference needs that may be a task of a parallel call.
-///
-/// Within a pool, `work` runs in place unless it is to have fewer threads than the pool; then it has threads of its own, and the
-/// caller's sleeps until it is done.
+/// Runs `work` on as many threads as asked for (`None`: all that the machine offers), or in place within a rayon pool, whose threads
+/// it then has, whatever is asked for: what a training or an inference needs that may be a task of a parallel call.
 ///
 /// ```
 /// let outer = nd_core::Threads::new(Some(3))?;
@@ -100,7 +80,7 @@ fn cores() -> usize {
 /// ```
 ///
 /// # Errors
-/// A number of zero or beyond any machine, or a system that cannot start the threads.
+/// A number of zero or beyond any machine, within a pool too, or a system that cannot start the threads.
 ///
 /// # Panics
 /// When `work` does.
@@ -108,7 +88,8 @@ pub fn install<T: Send>(
     threads: Option<usize>,
     work: impl FnOnce() -> T + Send,
 ) -> Result<T, CoreError> {
-    if stays(threads).is_some() {
+    threads.map_or(Ok(()), Threads::check)?;
+    if threads::current().is_some() {
         return Ok(work());
     }
     Ok(Threads::new(threads)?.install(work))
@@ -118,10 +99,11 @@ impl Lanes {
     /// Lanes for as many tasks as may run at the same time; one at least.
     pub(crate) fn new(config: &ParallelConfig, tasks: usize) -> Result<Self, ParallelError> {
         config.validate()?;
-        if let Some(threads) = stays(config.max_threads) {
-            return Ok(Self::Here(tasks.clamp(1, threads)));
+        if let Some(here) = threads::current() {
+            let most = config.max_threads.map_or(here, |wanted| wanted.min(here));
+            return Ok(Self::Here(tasks.clamp(1, most)));
         }
-        let cores = cores();
+        let cores = threads::cores();
         let threads = (config.max_threads).unwrap_or_else(|| cores.min(MOST_THREADS));
         let lanes = tasks.clamp(1, threads);
         let team = |lane| threads / lanes + usize::from(lane < threads % lanes);

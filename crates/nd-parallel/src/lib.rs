@@ -82,8 +82,8 @@
 //! ([`Parallel::stream`]).
 //!
 //! **Threads.** `max_threads` is exact. A call has one budget, which its tasks share: a grid search over four points on sixteen
-//! threads gives each fit four. Parallel calls within a task run on the threads of that task, however many there are at the same time;
-//! so do calls from a pool of your own.
+//! threads gives each fit four. Parallel calls within a task, or from a pool of your own, run on the threads that are there, however many
+//! calls there are and whatever they ask for: see [`ParallelConfig::max_threads`].
 //!
 //! **Same results.** Threads and chunks decide when something is computed, never how. What one task does, a panic included, is
 //! the matter of that task: its failure has its index and message, and every other result is kept.

@@ -72,7 +72,7 @@ impl Task<'_> {
 
     /// The threads it may use, itself included: those of the rayon pool that it runs in.
     ///
-    /// They are its own, unless the call was made within a pool and may use all its threads: the tasks of such a call share them.
+    /// They are its own, unless the call was made within a pool, whose threads its tasks share.
     #[must_use]
     pub fn threads(&self) -> usize {
         rayon::current_num_threads()

@@ -65,8 +65,7 @@ fn settled(most: usize) -> Vec<String> {
 
 /// Idle threads there may be after a call with so many.
 fn bound(last: usize) -> usize {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    last.max(2 * cores)
+    last.max(4 * nd_core::threads::cores())
 }
 
 #[test]
@@ -78,6 +77,27 @@ fn a_call_has_the_threads_of_the_one_before() {
     assert!(before.len() >= 3);
     for _ in 0..50 {
         run();
+    }
+    assert_eq!(workers(), before, "no thread ended, none began");
+}
+
+/// One thread for each core, a few for a call within limits, one team of everything: such a round ends no thread.
+#[test]
+fn calls_in_turns_find_their_threads_again() {
+    let _turn = TURN.lock().unwrap_or_else(|e| e.into_inner());
+    let cores = nd_core::threads::cores();
+    let round = || {
+        parallel_batch_inference(&Same, &vec![0; cores], &config(cores)).unwrap();
+        for threads in [2, cores, cores + 1] {
+            parallel_batch_inference(&Same, &[0], &config(threads)).unwrap();
+        }
+    };
+    // What other calls left goes first.
+    round();
+    round();
+    let before = settled(bound(0));
+    for _ in 0..20 {
+        round();
     }
     assert_eq!(workers(), before, "no thread ended, none began");
 }
@@ -114,7 +134,7 @@ fn nobody_starts_threads_that_nobody_can_use() {
         .unwrap()
         .complete()
         .unwrap();
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = nd_core::threads::cores();
     let (threads, of_team) = found[0];
     assert_eq!(of_team, cores.max(16));
     assert!(threads <= before + of_team, "{threads} threads");

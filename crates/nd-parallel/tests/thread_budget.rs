@@ -214,28 +214,46 @@ fn calls_from_a_pool_share_it() {
     }
 }
 
-/// A call that wants fewer threads than its pool has gets its own, and the thread that made it works at nothing else.
+/// Calls that want fewer threads than their pool has bring none of their own.
 #[test]
-fn a_call_that_wants_fewer_threads_sleeps_meanwhile() {
+fn calls_that_want_fewer_threads_share_those_of_the_pool() {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(3)
         .build()
         .unwrap();
-    let (count, calls, most) = (Count::default(), AtomicUsize::new(0), AtomicUsize::new(0));
+    let patient = |wanted| Count {
+        patience: Duration::from_millis(20),
+        ..Count::wanting(wanted)
+    };
+    let three = patient(4);
     pool.scope(|scope| {
-        for _ in 0..60 {
+        for _ in 0..3 {
             scope.spawn(|_| {
-                most.fetch_max(calls.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                parallel_batch_inference(&count, &[0; 8], &config(2)).unwrap();
-                nd_parallel::install(Some(2), || count.work()).unwrap();
-                calls.fetch_sub(1, Ordering::SeqCst);
+                parallel_batch_inference(&three, &[0; 8], &config(2)).unwrap();
+                nd_parallel::install(Some(2), || three.work()).unwrap();
             });
         }
     });
-    let most = most.into_inner();
-    assert!(most <= 3, "{most} calls at once on 3 threads");
-    let working = count.found().1;
-    assert!(working <= 6, "{working} threads for 3 calls of 2");
+    let (seen, most) = three.found();
+    assert!(seen <= 3 && most <= 3, "{seen} threads, {most} at once");
+    let one = patient(3);
+    pool.install(|| parallel_batch_inference(&one, &[0; 8], &config(2)).unwrap());
+    let most = one.found().1;
+    assert!(most <= 2, "{most} tasks at once of a call that wanted 2");
+}
+
+/// A number that cannot be is the same error everywhere.
+#[test]
+fn impossible_numbers_of_threads_are_errors_within_a_pool_too() {
+    let pool = nd_core::Threads::new(Some(2)).unwrap();
+    for impossible in [0, nd_core::threads::MOST_THREADS + 1, usize::MAX] {
+        let run = || {
+            let call = parallel_batch_inference(&Count::default(), &[0; 8], &config(impossible));
+            let install = nd_parallel::install(Some(impossible), || ());
+            (call.unwrap_err().to_string(), install.unwrap_err())
+        };
+        assert_eq!(run(), pool.install(run));
+    }
 }
 
 /// Lanes that share a pool lie above each other on its stacks when a model is parallel itself: none may wait for another.
@@ -249,27 +267,38 @@ fn streams_in_a_shared_pool_come_to_an_end() {
             Ok(x + 1)
         }
     }
-    let pool = nd_core::Threads::new(Some(3)).unwrap();
-    let config = ParallelConfig {
-        max_threads: None,
-        chunk_size: 2,
-    };
-    pool.install(|| {
-        rayon::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|_| {
-                    let mut next = 0;
-                    let end = Parallel::new(config)
-                        .stream(&Joins, 0..501u64, |i, result| {
-                            assert_eq!((i as u64, result.unwrap()), (next, next + 1));
-                            next += 1;
-                        })
-                        .unwrap();
-                    assert_eq!((end.samples, end.cancelled), (501, false));
-                });
-            }
+    fn run(max_threads: Option<usize>) {
+        let config = ParallelConfig {
+            max_threads,
+            chunk_size: 2,
+        };
+        let pool = nd_core::Threads::new(Some(3)).unwrap();
+        pool.install(|| {
+            rayon::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|_| {
+                        let mut next = 0;
+                        let end = Parallel::new(config)
+                            .stream(&Joins, 0..501u64, |i, result| {
+                                assert_eq!((i as u64, result.unwrap()), (next, next + 1));
+                                next += 1;
+                            })
+                            .unwrap();
+                        assert_eq!((end.samples, end.cancelled), (501, false));
+                    });
+                }
+            });
         });
-    });
+    }
+    for max_threads in [None, Some(1), Some(2)] {
+        let (done, wait) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            run(max_threads);
+            done.send(()).expect("somebody waits");
+        });
+        let end = wait.recv_timeout(Duration::from_secs(60));
+        end.unwrap_or_else(|end| panic!("with {max_threads:?}: {end}"));
+    }
 }
 
 #[test]

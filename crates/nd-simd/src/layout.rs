@@ -12,6 +12,7 @@
 use std::borrow::Cow;
 
 use nd_core::threads;
+pub(crate) use nd_core::threads::parallel;
 use ndarray::iter::LanesIter;
 use ndarray::{Array, ArrayRef, ArrayView1, Axis, Dimension, ShapeBuilder};
 
@@ -31,11 +32,6 @@ const MAX_AXES: usize = 6;
 /// The level that functions of arrays run at.
 pub(crate) fn level() -> SimdLevel {
     SimdLevel::current()
-}
-
-/// Whether the caller runs inside a pool of several threads. Outside of one, asking rayon would build the global pool.
-pub(crate) fn parallel() -> bool {
-    rayon::current_thread_index().is_some() && rayon::current_num_threads() > 1
 }
 
 /// Asserts that two arrays have the same shape, naming both.
