@@ -6,6 +6,7 @@
 //!
 //! Known weakness: a turn is preceded by one call that is not timed, so what is measured is the work with warm caches.
 
+use std::ops::RangeInclusive;
 use std::time::Instant;
 
 use crate::statistics::Interval;
@@ -120,19 +121,19 @@ impl Turns {
         Interval::of_median(&self.ratios(fast, slow).collect::<Vec<_>>())
     }
 
-    /// The same over the rounds in which `fast_probe` was at least `least` times as fast as `slow_probe`, and how many those were: the
-    /// rounds in which the machine gave what a probe of it can have. `None` if there was no such round.
+    /// The same over the rounds in which `fast_probe` was as many times as fast as `slow_probe` as `expected` says, and how many those were:
+    /// the rounds in which the machine gave a probe of it what it can have, in both of its turns. `None` if there was no such round.
     #[must_use]
     pub fn speed_ratio_when(
         &self,
         (fast, slow): (usize, usize),
         (fast_probe, slow_probe): (usize, usize),
-        least: f64,
+        expected: RangeInclusive<f64>,
     ) -> Option<(usize, Interval)> {
         let rounds: Vec<f64> = self
             .ratios(fast, slow)
             .zip(self.ratios(fast_probe, slow_probe))
-            .filter_map(|(ratio, probe)| (probe >= least).then_some(ratio))
+            .filter_map(|(ratio, probe)| expected.contains(&probe).then_some(ratio))
             .collect();
         (!rounds.is_empty()).then(|| (rounds.len(), Interval::of_median(&rounds)))
     }
@@ -177,15 +178,17 @@ mod tests {
     fn rounds_of_a_machine_that_was_not_free_are_left_out() {
         let turns = Turns {
             seconds: vec![
-                vec![4.0, 4.0, 4.0, 4.0],
-                vec![2.0, 4.0, 2.5, 1.0],
-                vec![2.0, 2.0, 2.0, 2.0],
-                vec![1.0, 2.0, 1.0, 1.0],
+                vec![4.0, 4.0, 4.0, 4.0, 9.0],
+                vec![2.0, 4.0, 2.5, 1.0, 1.0],
+                vec![2.0, 2.0, 2.0, 2.0, 5.0],
+                vec![1.0, 2.0, 1.0, 1.0, 1.0],
             ],
         };
-        let (rounds, ratio) = turns.speed_ratio_when((1, 0), (3, 2), 1.9).unwrap();
+        // Missing in the turn of the fast one is a core; in that of the slow one, a part of its own.
+        let when = |expected| turns.speed_ratio_when((1, 0), (3, 2), expected);
+        let (rounds, ratio) = when(1.9..=2.1).unwrap();
         assert_eq!((rounds, ratio.median), (3, 2.0));
-        assert!(turns.speed_ratio_when((1, 0), (3, 2), 2.1).is_none());
+        assert!(when(2.1..=2.2).is_none());
     }
 
     #[test]

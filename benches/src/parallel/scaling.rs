@@ -65,8 +65,8 @@ impl Found {
 /// Work that is done on a number of threads.
 type Work<'a> = dyn FnMut(usize) -> Result<Found, String> + 'a;
 
-/// The share of as many cores as threads that multiply-adds must reach for a round to count as one in which the machine was free.
-pub const FREE: f64 = 0.95;
+/// How far multiply-adds may be from as many cores as threads, either way, in a round that counts as one in which the machine was free.
+pub const FREE: f64 = 0.05;
 
 /// The times of a case for each number of threads, and those of multiply-adds in the same rounds.
 pub struct Row {
@@ -98,9 +98,10 @@ impl Row {
     /// The speed-up over the rounds in which the multiply-adds had the cores to themselves, and how many those were.
     #[must_use]
     pub fn speed_up_when_free(&self, i: usize) -> Option<(usize, Interval)> {
-        let least = FREE * self.counts[i] as f64 / self.counts[0] as f64;
+        let cores = self.counts[i] as f64 / self.counts[0] as f64;
+        let free = (1.0 - FREE) * cores..=(1.0 + FREE) * cores;
         let probe = (2 * i + 1, 1);
-        self.turns.speed_ratio_when((2 * i, 0), probe, least)
+        self.turns.speed_ratio_when((2 * i, 0), probe, free)
     }
 }
 

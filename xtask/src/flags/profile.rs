@@ -11,7 +11,7 @@ pub(super) const OPTIONS: &[(&str, &str, &str)] = &[
     (
         "workload",
         "NAME",
-        "what runs; may be given again (default: PatchTST); an unknown name lists all",
+        "what runs; may be given again (default: PatchTST); a name that is not one says which there are",
     ),
     (
         "seconds",

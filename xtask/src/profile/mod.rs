@@ -173,7 +173,30 @@ fn build() -> Result<PathBuf, String> {
     Ok(folder().join("release").join(name))
 }
 
-/// Names, as the program writes them, and descriptions of the workloads; an error lists all names.
+/// The names that have this one in them, or else those that most people want: there are some hundred kernels.
+fn no_workload(name: &str, known: &[(&str, &str)]) -> String {
+    let wanted = name.to_lowercase();
+    let near = |known: &str| !wanted.is_empty() && known.to_lowercase().contains(&wanted);
+    let mut names: Vec<&str> = known.iter().map(|&(name, _)| name).collect();
+    if names.iter().any(|name| near(name)) {
+        names.retain(|name| near(name));
+        let names = names.join("; ");
+        return format!("there is no workload {name:?}; these have it in their names: {names}");
+    }
+    let is_kernel = |what: &str| what.starts_with("one call");
+    let others: Vec<&str> = known
+        .iter()
+        .filter(|(_, what)| !is_kernel(what))
+        .map(|&(name, _)| name)
+        .collect();
+    format!(
+        "there is no workload {name:?}; there are: {}; and {} kernels, which benches/exercises.tsv lists (a part of a name, such as gemm or softmax, shows those that have it)",
+        others.join("; "),
+        known.len() - others.len()
+    )
+}
+
+/// Names, as the program writes them, and descriptions of the workloads.
 fn chosen(wanted: &[String]) -> Result<Vec<(String, String)>, String> {
     let known: Vec<(&str, &str)> = EXERCISES
         .lines()
@@ -185,11 +208,7 @@ fn chosen(wanted: &[String]) -> Result<Vec<(String, String)>, String> {
             .iter()
             .find(|(known, _)| known.eq_ignore_ascii_case(name));
         let Some((name, what)) = entry else {
-            let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-            return Err(format!(
-                "there is no workload {name:?}; there are: {}",
-                names.join("; ")
-            ));
+            return Err(no_workload(name, &known));
         };
         let entry = ((*name).to_owned(), (*what).to_owned());
         if !found.contains(&entry) {
@@ -300,6 +319,9 @@ mod tests {
         assert_eq!(names, ["NHITS", "attention"]);
         let message = chosen(&["NHITZ".to_owned()]).unwrap_err();
         assert!(message.contains("\"NHITZ\"") && message.contains("PatchTST-long"));
+        assert!(!message.contains("softmax 1024 x 12") && message.contains("exercises.tsv"));
+        let message = chosen(&["Softmax".to_owned()]).unwrap_err();
+        assert!(message.contains("softmax 1024 x 12") && !message.contains("NHITS"));
     }
 
     #[test]

@@ -329,7 +329,7 @@ fn sums_of_equal_terms_keep_the_bound() {
                 .map(|&c| (f64::from(c) - want).abs() / (want * 2.0_f64.powi(-24)))
                 .fold(0.0, f64::max);
             println!("{engine} k {k}: {worst:.2} units");
-            // A chain of half its length, in one direction: 512 products of `dot`, 40 tiles of `amx`.
+            // A chain of half its length, in one direction: 512 products of `dot`, 32 tiles of `amx`.
             let most = if engine == Bf16Engine::Dot {
                 256.0
             } else {

@@ -1,6 +1,7 @@
 //! The loops around the micro-kernels of pairs, and the way to those of tiles.
 //!
 //! ```text
+//! bring an A that is not bf16 to bf16, some blocks of k at a time      (and what follows for each of these)
 //! pack B if several blocks of rows will read it
 //! for each block of rows: 96, or more where A is read in place        (rows or columns over the threads)
 //!     for each block of k
@@ -28,10 +29,11 @@ use crate::matmul::view::MatRef;
 /// Rows of A in a block that is read in place: at most 512 KiB of a block of k.
 const IN_PLACE_ROWS: usize = 512;
 
-/// Columns of C from which on an A that is not bf16 is brought to bf16 as a whole first.
+/// Columns of C from which on an A that is not bf16 is brought to bf16 before it is multiplied.
 const NARROW_COLUMNS: usize = 2 * PANEL;
 
-/// Numbers of A that are brought to bf16 at a time: 128 KiB, which stay in the second cache level.
+/// Numbers of A that are brought to bf16 at a time, or one block of k where that has more: a tall operand, as in the gradient of a
+/// weight, needs room for a block in the place of all of k.
 const NARROWED: usize = 1 << 16;
 
 /// Rows of A that one thread brings to bf16 at a time.
@@ -48,9 +50,14 @@ impl<A: Operand, B: Operand> Task<'_, A, B> {
             let k = self.a.cols();
             let depth = self.narrow_depth();
             let mut room = take(m * padded_rows(depth));
-            for start in (0..k).step_by(depth.max(1)) {
+            for start in (0..k).step_by(depth) {
                 let depth = depth.min(k - start);
-                let (stride, is_last) = (padded_rows(depth), start + depth == k);
+                let stride = padded_rows(depth);
+                let epilogue = if start + depth == k {
+                    self.epilogue
+                } else {
+                    Epilogue::default()
+                };
                 let narrowed = &mut room[..m * stride];
                 let part = self.a.col_block(start, depth);
                 self.narrow_left(part, packing, narrowed, parallel);
@@ -68,12 +75,8 @@ impl<A: Operand, B: Operand> Task<'_, A, B> {
                     beta: if start == 0 { self.beta } else { 1.0 },
                     c: self.c,
                     c_row_stride: self.c_row_stride,
-                    epilogue: self.epilogue,
-                    finish: if is_last {
-                        self.finish
-                    } else {
-                        Epilogue::default().finish()
-                    },
+                    epilogue,
+                    finish: epilogue.finish(),
                 }
                 .run_blocks(parallel);
             }
@@ -82,8 +85,8 @@ impl<A: Operand, B: Operand> Task<'_, A, B> {
         self.run_blocks(parallel);
     }
 
-    /// How much of k is brought to bf16 at a time: all, or where that were more than [`NARROWED`] numbers and B is not packed, whole blocks of
-    /// the kernel, whose sums end where they would.
+    /// How much of k is brought to bf16 at a time: whole blocks of the kernel, so that sums end where they would; all where B is packed,
+    /// which is not cut.
     fn narrow_depth(&self) -> usize {
         let (m, k) = (self.a.rows(), self.a.cols());
         let block = <PairDot as Engine>::K_BLOCK;
@@ -106,9 +109,6 @@ impl<A: Operand, B: Operand> Task<'_, A, B> {
     ) {
         let k = part.cols();
         let chunk = NARROW_ROWS * padded_rows(k);
-        if chunk == 0 {
-            return;
-        }
         let narrow = |(index, target): (usize, &mut [bf16])| {
             let rows = target.len() / padded_rows(k);
             let a = part.row_block(index * NARROW_ROWS, rows);
