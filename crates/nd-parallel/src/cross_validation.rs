@@ -19,7 +19,8 @@ pub struct FoldScore {
     pub fold: Fold,
     /// The score of the test; smaller is better.
     pub score: f64,
-    /// The time it took to train and test.
+    /// The time from the beginning of its training to the end of its test. Where folds share a pool, a thread that waits inside one may
+    /// take up others, whose time is then counted twice.
     pub elapsed: Duration,
 }
 
@@ -64,7 +65,7 @@ impl CrossValidation {
                 what,
                 failed: self.failures.len(),
                 total,
-                first: first.clone().among(what),
+                first: first.clone(),
             });
         }
         let done = self.scores().count();

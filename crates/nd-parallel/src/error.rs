@@ -145,6 +145,14 @@ pub enum ParallelError {
         /// The draws asked for.
         draws: usize,
     },
+    /// Quantiles of a model from which there is no median, or not the intervals asked for.
+    #[error("the model has the quantiles {found:?}, but {expected}")]
+    Quantiles {
+        /// Their probabilities.
+        found: Vec<f64>,
+        /// What is missing, and what to do.
+        expected: String,
+    },
     /// Some tasks failed; the others have their results in [`Outcome`](crate::Outcome).
     #[error(
         "{failed} of {total} {what} failed; the first: {first}; what the others found is in what the call on Parallel returns, \

@@ -90,7 +90,8 @@ impl<'a> Parallel<'a> {
         self
     }
 
-    /// The time after which a grid search begins no further fit.
+    /// The time after which a grid search begins no further fit. The folds of its first point are always begun, so that it has something
+    /// to show.
     #[must_use]
     pub fn time_budget(mut self, time: Duration) -> Self {
         self.time = Some(time);

@@ -10,7 +10,6 @@
 //! Known weakness: the source and the sink run on one thread at a time; rounds wait for their last chunk.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Condvar, Mutex};
 
 use crate::error::{ParallelError, TaskFailure};
@@ -144,7 +143,7 @@ impl Parallel<'_> {
     /// on as failures.
     ///
     /// # Panics
-    /// When `sink` does.
+    /// When `sink` does, or the `drop` of a sample or of a failure that is not handed on.
     pub fn stream<X: Send, Y: Send>(
         &self,
         model: &(impl Predict<X, Y> + ?Sized),
@@ -177,13 +176,20 @@ impl Parallel<'_> {
         let (source, sink) = if lanes.may_wait() {
             let (source, sink, turn) = (Mutex::new(source), Mutex::new(sink), Condvar::new());
             lanes.each(|_| {
+                let unfinished = Unfinished {
+                    run: &run,
+                    sink: &sink,
+                    turn: &turn,
+                };
                 while let Some((chunk, first, samples)) =
                     self.read(&run, &source, &sink, &turn, window)
                 {
                     let results = predict(first, &samples);
                     drop(samples);
-                    write(&run, &sink, &turn, chunk, results);
+                    lock(&sink).take(&run, chunk, results);
+                    turn.notify_all();
                 }
+                std::mem::forget(unfinished);
             });
             (unlock(source), unlock(sink))
         } else {
@@ -265,22 +271,19 @@ fn unlock<T>(mutex: Mutex<T>) -> T {
     mutex.into_inner().unwrap_or_else(|e| e.into_inner())
 }
 
-/// Hands a chunk of one lane on, and lets the others know.
-fn write<Y, F: FnMut(usize, Result<Y, TaskFailure>)>(
-    run: &Run<'_>,
-    sink: &Mutex<Sink<Y, F>>,
-    turn: &Condvar,
-    chunk: usize,
-    results: Vec<Result<Y, TaskFailure>>,
-) {
-    let mut sink = lock(sink);
-    let handed = catch_unwind(AssertUnwindSafe(|| sink.take(run, chunk, results)));
-    if handed.is_err() {
-        run.stop();
-    }
-    turn.notify_all();
-    drop(sink);
-    if let Err(panic) = handed {
-        resume_unwind(panic);
+/// A lane that has not come to its end. Dropped by a panic, whose chunk will never be handed on, it sends home those that wait for it:
+/// whatever is the caller's may panic in a lane, the `drop` of a sample too.
+struct Unfinished<'a, S> {
+    run: &'a Run<'a>,
+    sink: &'a Mutex<S>,
+    turn: &'a Condvar,
+}
+
+impl<S> Drop for Unfinished<'_, S> {
+    fn drop(&mut self) {
+        self.run.stop();
+        // With the lock held nobody is between looking at the run and going to sleep.
+        let _held = lock(self.sink);
+        self.turn.notify_all();
     }
 }

@@ -49,21 +49,29 @@ pub trait Predict<X = Vec<f32>, Y = Vec<f32>>: Send + Sync {
     }
 }
 
-macro_rules! predict_through {
-    ($($pointer:ty),+) => {$(
-        impl<X, Y, M: Predict<X, Y> + ?Sized> Predict<X, Y> for $pointer {
-            fn predict(&self, sample: &X) -> Result<Y, BoxError> {
-                (**self).predict(sample)
-            }
-
-            fn predict_batch(&self, samples: &[X]) -> Result<Vec<Y>, BoxError> {
-                (**self).predict_batch(samples)
-            }
+/// Implements a trait of samples `X` and predictions `Y` for what points to a model.
+macro_rules! through_pointers {
+    ($trait:ident $methods:tt) => {
+        through_pointers!(&M, $trait $methods);
+        through_pointers!(Box<M>, $trait $methods);
+        through_pointers!(std::sync::Arc<M>, $trait $methods);
+    };
+    ($pointer:ty, $trait:ident {
+        $(fn $method:ident(&self, $($name:ident: $type:ty),+) -> $result:ty;)+
+    }) => {
+        impl<X, Y, M: $trait<X, Y> + ?Sized> $trait<X, Y> for $pointer {
+            $(fn $method(&self, $($name: $type),+) -> $result {
+                (**self).$method($($name),+)
+            })+
         }
-    )+};
+    };
 }
+pub(crate) use through_pointers;
 
-predict_through!(&M, Box<M>, std::sync::Arc<M>);
+through_pointers!(Predict {
+    fn predict(&self, sample: &X) -> Result<Y, BoxError>;
+    fn predict_batch(&self, samples: &[X]) -> Result<Vec<Y>, BoxError>;
+});
 
 /// A model that can be trained on data and judged on other data: what cross-validation needs.
 ///

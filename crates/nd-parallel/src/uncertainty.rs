@@ -14,7 +14,7 @@ use crate::inference::chunk_of;
 use crate::outcome::Outcome;
 use crate::parallel::Parallel;
 use crate::statistics::{QuantileFunction, moments, quantile, sort};
-use crate::traits::{Predict, Values};
+use crate::traits::{Predict, Values, through_pointers};
 
 /// Levels of the intervals of draws when none are asked for.
 const LEVELS: [f64; 2] = [0.8, 0.95];
@@ -82,33 +82,10 @@ pub trait PredictUncertain<X = Vec<f32>, Y = Vec<f32>>: Send + Sync {
     ) -> Result<Vec<Uncertain<Y>>, BoxError>;
 }
 
-impl<X, Y, M: PredictUncertain<X, Y> + ?Sized> PredictUncertain<X, Y> for &M {
-    fn check(&self, ask: &Ask<'_>) -> Result<(), ParallelError> {
-        (**self).check(ask)
-    }
-
-    fn predict_uncertain(
-        &self,
-        samples: &[X],
-        ask: &Ask<'_>,
-    ) -> Result<Vec<Uncertain<Y>>, BoxError> {
-        (**self).predict_uncertain(samples, ask)
-    }
-}
-
-impl<X, Y, M: PredictUncertain<X, Y> + ?Sized> PredictUncertain<X, Y> for Box<M> {
-    fn check(&self, ask: &Ask<'_>) -> Result<(), ParallelError> {
-        (**self).check(ask)
-    }
-
-    fn predict_uncertain(
-        &self,
-        samples: &[X],
-        ask: &Ask<'_>,
-    ) -> Result<Vec<Uncertain<Y>>, BoxError> {
-        (**self).predict_uncertain(samples, ask)
-    }
-}
+through_pointers!(PredictUncertain {
+    fn check(&self, ask: &Ask<'_>) -> Result<(), ParallelError>;
+    fn predict_uncertain(&self, samples: &[X], ask: &Ask<'_>) -> Result<Vec<Uncertain<Y>>, BoxError>;
+});
 
 /// Where a random prediction stands: equal places give equal predictions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,11 +108,9 @@ pub trait Draw<X = Vec<f32>, Y = Vec<f32>>: Send + Sync {
     fn draw(&self, samples: &[X], key: DrawKey) -> Result<Vec<Y>, BoxError>;
 }
 
-impl<X, Y, M: Draw<X, Y> + ?Sized> Draw<X, Y> for &M {
-    fn draw(&self, samples: &[X], key: DrawKey) -> Result<Vec<Y>, BoxError> {
-        (**self).draw(samples, key)
-    }
-}
+through_pointers!(Draw {
+    fn draw(&self, samples: &[X], key: DrawKey) -> Result<Vec<Y>, BoxError>;
+});
 
 /// Uncertainty from many random predictions; the prediction is their mean.
 #[derive(Clone, Copy, Debug)]
@@ -267,27 +242,23 @@ pub struct Quantiles<M> {
     pub probabilities: Vec<f64>,
 }
 
-impl<X, M: Predict<X, Vec<f32>>> PredictUncertain<X, Vec<f32>> for Quantiles<M> {
-    fn predict_uncertain(
-        &self,
-        samples: &[X],
-        ask: &Ask<'_>,
-    ) -> Result<Vec<Uncertain<Vec<f32>>>, BoxError> {
+impl<M> Quantiles<M> {
+    /// The probabilities in their order, and the levels of the intervals.
+    fn plan(&self, ask: &Ask<'_>) -> Result<(Vec<f64>, Vec<f64>), ParallelError> {
         let mut probabilities = self.probabilities.clone();
         probabilities.sort_by(f64::total_cmp);
+        let refused = |expected: String| {
+            let found = self.probabilities.clone();
+            Err(ParallelError::Quantiles { found, expected })
+        };
         let (first, last) = match probabilities[..] {
             [first, .., last] if first > 0.0 && last < 1.0 => (first, last),
-            _ => return Err(format!(
-                "a distribution needs at least 2 quantiles between 0 and 1, found {probabilities:?}"
-            )
-            .into()),
+            _ => return refused("a distribution needs at least 2 between 0 and 1".into()),
         };
         if first > 0.5 + 1e-9 || last < 0.5 - 1e-9 {
-            return Err(format!(
-                "the prediction is the median, the quantile 0.5, but the model has those from {first} to {last}: \
-                 train it with quantiles on both sides of 0.5"
-            )
-            .into());
+            return refused(
+                "the prediction is the median: train it with quantiles on both sides of 0.5".into(),
+            );
         }
         let levels: Vec<f64> = match ask.levels {
             Some(levels) => levels.to_vec(),
@@ -304,12 +275,26 @@ impl<X, M: Predict<X, Vec<f32>>> PredictUncertain<X, Vec<f32>> for Quantiles<M> 
             if low < first - 1e-9 || high > last + 1e-9 {
                 // As they would be written, without the rounding of the subtraction.
                 let [low, high] = [low, high].map(|q| (q * 1e9).round() / 1e9);
-                return Err(format!(
-                    "an interval of {level} needs the quantiles {low} and {high}, but the model has those from {first} to {last}"
-                )
-                .into());
+                return refused(format!(
+                    "an interval of {level} lies between the quantiles {low} and {high}: ask for smaller levels, or train with these"
+                ));
             }
         }
+        Ok((probabilities, levels))
+    }
+}
+
+impl<X, M: Predict<X, Vec<f32>>> PredictUncertain<X, Vec<f32>> for Quantiles<M> {
+    fn check(&self, ask: &Ask<'_>) -> Result<(), ParallelError> {
+        self.plan(ask).map(|_| ())
+    }
+
+    fn predict_uncertain(
+        &self,
+        samples: &[X],
+        ask: &Ask<'_>,
+    ) -> Result<Vec<Uncertain<Vec<f32>>>, BoxError> {
+        let (probabilities, levels) = self.plan(ask)?;
         let predictions = self.model.predict_batch(samples)?;
         predictions
             .iter()
@@ -376,7 +361,7 @@ impl Parallel<'_> {
     ///
     /// # Errors
     /// A configuration or a level that cannot be, or something asked that the model cannot give: fewer than two draws, a spread of fewer
-    /// than two models. Samples that fail are in the outcome.
+    /// than two models, intervals beyond the quantiles of a model. Samples that fail are in the outcome.
     pub fn batch_inference_with_uncertainty<X: Sync, Y: Send>(
         &self,
         model: &(impl PredictUncertain<X, Y> + ?Sized),

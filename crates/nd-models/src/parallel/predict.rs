@@ -5,8 +5,8 @@ use nd_core::autograd::Mode;
 use nd_core::rng::Key;
 use nd_data::Panel;
 use nd_parallel::{
-    Ask, BoxError, Draw, DrawKey, MonteCarlo, Predict, PredictUncertain, Quantiles, Uncertain,
-    Values,
+    Ask, BoxError, Draw, DrawKey, MonteCarlo, ParallelError, Predict, PredictUncertain, Quantiles,
+    Uncertain, Values,
 };
 
 use super::histories::Histories;
@@ -96,21 +96,30 @@ impl Draw<Vec<f32>, Vec<f32>> for Fitted {
     }
 }
 
+impl Fitted {
+    fn uncertain(&self) -> Box<dyn PredictUncertain + '_> {
+        match self.config.loss.kind.quantiles() {
+            Some(probabilities) => Box::new(Quantiles {
+                model: self,
+                probabilities,
+            }),
+            None => Box::new(MonteCarlo(self)),
+        }
+    }
+}
+
 /// A model that was trained with quantiles gives these ([`Quantiles`]); another one with dropout is drawn from ([`MonteCarlo`]).
 impl PredictUncertain<Vec<f32>, Vec<f32>> for Fitted {
+    fn check(&self, ask: &Ask<'_>) -> Result<(), ParallelError> {
+        self.uncertain().check(ask)
+    }
+
     fn predict_uncertain(
         &self,
         samples: &[Vec<f32>],
         ask: &Ask<'_>,
     ) -> Result<Vec<Uncertain<Vec<f32>>>, BoxError> {
-        match self.config.loss.kind.quantiles() {
-            Some(probabilities) => Quantiles {
-                model: self,
-                probabilities,
-            }
-            .predict_uncertain(samples, ask),
-            None => MonteCarlo(self).predict_uncertain(samples, ask),
-        }
+        self.uncertain().predict_uncertain(samples, ask)
     }
 }
 

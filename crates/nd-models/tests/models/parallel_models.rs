@@ -308,6 +308,12 @@ fn uncertainty_comes_from_quantiles_dropout_or_an_ensemble() {
         }
     }
 
+    // What no sample could be given fails the call, not every sample.
+    let beyond = Parallel::new(config(2, 4))
+        .levels([0.99])
+        .batch_inference_with_uncertainty::<_, Vec<f32>>(&model, &data);
+    assert!(matches!(beyond, Err(ParallelError::Quantiles { .. })));
+
     let mut dropout = forecaster("NHITS");
     if let nd_models::ModelConfig::Nhits(config) = &mut dropout.config_mut().model {
         config.dropout_prob_theta = 0.2;

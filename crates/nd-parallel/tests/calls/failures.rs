@@ -100,6 +100,32 @@ fn a_source_that_panics_ends_the_stream_after_what_it_gave() {
     );
 }
 
+/// A lane that ends by a panic, wherever that comes from, leaves nobody waiting for its chunk.
+#[test]
+fn a_sample_that_panics_when_it_is_dropped_ends_the_stream() {
+    struct Bomb(u32);
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            assert!(self.0 != 5, "the drop of a sample");
+        }
+    }
+    struct Number;
+    impl Predict<Bomb, u32> for Number {
+        fn predict(&self, sample: &Bomb) -> Result<u32, BoxError> {
+            Ok(sample.0)
+        }
+    }
+    let (done, wait) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let found = std::panic::catch_unwind(|| {
+            Parallel::new(config(3, 2)).stream(&Number, (0..400).map(Bomb), |_, _| ())
+        });
+        done.send(found.is_err()).expect("somebody waits");
+    });
+    let ended = wait.recv_timeout(std::time::Duration::from_secs(60));
+    assert_eq!(ended, Ok(true));
+}
+
 #[test]
 fn a_sink_or_a_callback_that_panics_is_the_callers_panic() {
     let data = samples(50);

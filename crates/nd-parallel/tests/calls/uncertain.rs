@@ -1,8 +1,10 @@
 //! Mean, standard deviation and intervals.
 
+use std::sync::Arc;
+
 use nd_parallel::{
-    BoxError, Draw, DrawKey, MonteCarlo, Parallel, ParallelConfig, Predict, Quantiles, Spread,
-    parallel_batch_inference_with_uncertainty,
+    BoxError, Draw, DrawKey, MonteCarlo, Parallel, ParallelConfig, ParallelError, Predict,
+    PredictUncertain, Quantiles, Spread, parallel_batch_inference_with_uncertainty,
 };
 
 use crate::models::{Noisy, samples};
@@ -99,36 +101,52 @@ fn quantiles_give_median_and_intervals() {
     let variance: f32 = 2.0 * (0.05 * 4.0 + 0.2 * 7.0 / 3.0 + 0.25 / 3.0);
     assert!((uncertainties[3].std[0] - variance.sqrt()).abs() < 1e-6);
 
-    let error = Parallel::new(ParallelConfig::default())
-        .levels([0.99])
-        .batch_inference_with_uncertainty(&model, &data)
-        .unwrap();
-    let message = &error.failures[0].message;
+    let plain = Parallel::new(ParallelConfig::default());
+    let run = |parallel: Parallel<'_>, probabilities: &[f64]| {
+        let model = Quantiles {
+            model: Five,
+            probabilities: probabilities.to_vec(),
+        };
+        let outcome = parallel.batch_inference_with_uncertainty(&model, &data);
+        let error = outcome.expect_err("quantiles that do not do");
+        assert!(matches!(error, ParallelError::Quantiles { .. }), "{error}");
+        error.to_string()
+    };
+    let message = run(plain.levels([0.99]), &model.probabilities);
     assert!(
         message.contains("0.05") && message.contains("0.99") && message.contains("0.005 and 0.995"),
         "{message}"
     );
+    for (probabilities, expected) in [
+        (&[0.1, 0.2][..], "both sides of 0.5"),
+        (&[0.6, 0.9], "both sides of 0.5"),
+        (&[0.0, 0.5], "between 0 and 1"),
+        (&[0.5, 1.0], "between 0 and 1"),
+        (&[0.1, f64::NAN], "between 0 and 1"),
+        (&[0.5], "at least 2"),
+        (&[], "at least 2"),
+    ] {
+        let message = run(Parallel::new(ParallelConfig::default()), probabilities);
+        assert!(message.contains(expected), "{message}");
+    }
+}
 
-    struct Low;
-    impl Predict for Low {
-        fn predict(&self, _: &Vec<f32>) -> Result<Vec<f32>, BoxError> {
-            Ok(vec![-5.0, -4.0])
-        }
-    }
-    for probabilities in [vec![0.1, 0.2], vec![0.6, 0.9]] {
-        let low = Quantiles {
-            model: Low,
-            probabilities,
-        };
-        let found = Parallel::new(ParallelConfig::default())
-            .batch_inference_with_uncertainty(&low, &data)
-            .unwrap();
-        let message = &found.failures[0].message;
-        assert!(
-            message.contains("the median") && message.contains("both sides of 0.5"),
-            "{message}"
-        );
-    }
+/// What points to a model is as good as the model.
+#[test]
+fn models_behind_pointers_are_uncertain_too() {
+    let data = samples(3);
+    let config = ParallelConfig::default();
+    let found = |model: &dyn PredictUncertain| {
+        parallel_batch_inference_with_uncertainty(model, &data, &config).unwrap()
+    };
+    let shared = Arc::new(MonteCarlo(Arc::new(Noisy)));
+    let expected = found(&MonteCarlo(Noisy));
+    assert_eq!(found(&shared), expected);
+    assert_eq!(found(&MonteCarlo(Box::new(Noisy))), expected);
+    assert_eq!(found(&&*shared), expected);
+    let one_draw = Parallel::new(config).draws(1);
+    let error = one_draw.batch_inference_with_uncertainty(&shared, &data);
+    assert!(matches!(error, Err(ParallelError::TooFewDraws { .. })));
 }
 
 /// A sample beside a bad one is drawn anew, with the random numbers of its place.
