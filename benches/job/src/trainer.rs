@@ -125,7 +125,7 @@ impl<'a> Trainer<'a> {
             let gathered = Instant::now();
             let lr = learning_rate(work.train, state.step);
             let report = if options.precision == Precision::F32 {
-                let report = step.run(work.objective, params, state, batch, *options, lr);
+                let report = step.run(work.objective, params, state, &*batch, *options, lr);
                 report.map_err(|error| error.to_string())?
             } else {
                 let mixed = MixedPrecisionConfig::default();
@@ -134,7 +134,7 @@ impl<'a> Trainer<'a> {
                 }
                 let objective = work.objective;
                 let outcome =
-                    step.run_scaled(objective, params, state, batch, *options, lr, &mixed);
+                    step.run_scaled(objective, params, state, &*batch, *options, lr, &mixed);
                 match outcome.map_err(|error| error.to_string())? {
                     Outcome::Taken(report) => report,
                     Outcome::Skipped { .. } => return Err("the step overflowed".to_owned()),

@@ -45,5 +45,5 @@ pub use error::StepError;
 pub use gradients::Gradients;
 pub use optimizer::{Clip, Optimizer};
 pub use scaler::GradScaler;
-pub use step::{Outcome, StepReport, TrainStep};
+pub use step::{BatchPart, Outcome, StepReport, TrainStep};
 pub use trainer::{MixedPrecisionStats, MixedPrecisionTrainer, Trainable};

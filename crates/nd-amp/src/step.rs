@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use nd_core::autograd::{Mode, Params};
-use nd_core::{Batch, Objective, RunOptions, TrainState};
+use nd_core::{Batch, Objective, Real, RunOptions, TrainState};
 use nd_parallel::{GradientEngine, GradientError, NotFinite, StepOptions};
 use nd_simd::SimdReal;
 use nd_simd::optim::check_norm;
@@ -36,6 +36,24 @@ pub enum Outcome {
     },
 }
 
+/// The windows of a step that this process has.
+///
+/// A batch alone is all of it: `TrainStep::run(.., &batch, ..)`.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchPart<'a, R: Real = f32> {
+    /// The windows.
+    pub batch: &'a Batch<R>,
+    /// The place of the first of them in the batch that the processes share ([`StepOptions::first_row`]).
+    pub first_row: usize,
+}
+
+impl<'a, R: Real> From<&'a Batch<R>> for BatchPart<'a, R> {
+    fn from(batch: &'a Batch<R>) -> Self {
+        let first_row = 0;
+        Self { batch, first_row }
+    }
+}
+
 /// Takes training steps; keeps tapes and gradient buffers between them.
 ///
 /// The order of a step: gradients of the scaled loss over shards, one pass for norm and finiteness, the clipping factor,
@@ -45,7 +63,6 @@ pub struct TrainStep<R: SimdReal = f32> {
     engine: GradientEngine<R>,
     optimizer: Optimizer,
     clip: Clip,
-    first_row: usize,
 }
 
 impl<R: SimdReal> TrainStep<R> {
@@ -62,15 +79,7 @@ impl<R: SimdReal> TrainStep<R> {
             engine,
             optimizer,
             clip,
-            first_row: 0,
         }
-    }
-
-    /// The same steps in one of several processes: its batches begin with this window of the whole batch.
-    #[must_use]
-    pub fn with_first_row(mut self, first_row: usize) -> Self {
-        self.first_row = first_row;
-        self
     }
 
     /// The optimizer.
@@ -93,35 +102,31 @@ impl<R: SimdReal> TrainStep<R> {
 
     /// Takes one step with the learning rate `lr`.
     ///
-    /// Call it inside [`nd_core::Threads::install`]. When somebody else holds the parameters too, they keep the old values.
+    /// Call it inside [`nd_core::Threads::install`]. One of several processes gives its [`BatchPart`], all others a batch. When somebody else holds the parameters too, they keep the old values.
     ///
     /// # Errors
     /// The loss or its gradient is not finite, or processes could not be combined: parameters and state are unchanged.
     ///
     /// # Panics
     /// The parameters are not those of the network, or the state has not the optimizer's moments.
-    pub fn run(
+    pub fn run<'a>(
         &mut self,
         objective: Objective<'_, R>,
         params: &mut Arc<Params<R>>,
         state: &mut TrainState<R>,
-        batch: &Batch<R>,
+        batch: impl Into<BatchPart<'a, R>>,
         options: RunOptions,
         lr: f64,
     ) -> Result<StepReport, StepError> {
-        let number = state.step + 1;
-        match self.try_step(objective, params, state, batch, options, lr) {
-            Ok(report) => Ok(report),
-            Err(Bad::Processes(source)) => Err(StepError::Processes {
-                step: number,
-                source,
-            }),
-            Err(Bad::Loss(found)) => Err(StepError::loss(number, &found)),
-            Err(Bad::Gradient { parameter, .. }) => Err(StepError::Gradient {
-                step: number,
-                parameter: parameter.unwrap_or_default(),
-            }),
-        }
+        let step = state.step + 1;
+        let found = self.try_step(objective, params, state, batch.into(), options, lr)?;
+        found.map_err(|bad| match bad {
+            Bad::Loss(found) => StepError::loss(step, &found),
+            Bad::Gradient { parameter, .. } => {
+                let parameter = parameter.unwrap_or_default();
+                StepError::Gradient { step, parameter }
+            }
+        })
     }
 
     /// As [`TrainStep::run`], under a loss scale that moves: a step whose loss or gradient is not finite is skipped.
@@ -134,21 +139,17 @@ impl<R: SimdReal> TrainStep<R> {
     ///
     /// # Panics
     /// As [`TrainStep::run`].
-    pub fn run_scaled(
+    pub fn run_scaled<'a>(
         &mut self,
         objective: Objective<'_, R>,
         params: &mut Arc<Params<R>>,
         state: &mut TrainState<R>,
-        batch: &Batch<R>,
+        batch: impl Into<BatchPart<'a, R>>,
         options: RunOptions,
         lr: f64,
         config: &MixedPrecisionConfig,
     ) -> Result<Outcome, StepError> {
-        let found = self.try_step(objective, params, state, batch, options, lr);
-        if let Err(Bad::Processes(source)) = found {
-            let step = state.step + 1;
-            return Err(StepError::Processes { step, source });
-        }
+        let found = self.try_step(objective, params, state, batch.into(), options, lr)?;
         let mut scaler = GradScaler::resume(*config, state.loss_scale);
         scaler.update(found.is_err());
         state.loss_scale = scaler.state();
@@ -161,7 +162,6 @@ impl<R: SimdReal> TrainStep<R> {
             let near = match &bad {
                 Bad::Loss(found) => found.place.as_ref().and_then(|place| place.near.clone()),
                 Bad::Gradient { parameter, .. } => parameter.clone(),
-                Bad::Processes(_) => None,
             };
             return Err(StepError::Overflow {
                 step: state.step + 1,
@@ -176,36 +176,40 @@ impl<R: SimdReal> TrainStep<R> {
             });
         }
         let loss = match bad {
-            Bad::Loss(_) | Bad::Processes(_) => f64::NAN,
+            Bad::Loss(_) => f64::NAN,
             Bad::Gradient { loss, .. } => loss,
         };
         Ok(Outcome::Skipped { loss })
     }
 
-    /// A step, or why it was not taken.
+    /// A step, or the value of it that is not finite.
+    ///
+    /// # Errors
+    /// [`StepError::Processes`].
     fn try_step(
         &mut self,
         objective: Objective<'_, R>,
         params: &mut Arc<Params<R>>,
         state: &mut TrainState<R>,
-        batch: &Batch<R>,
+        part: BatchPart<'_, R>,
         options: RunOptions,
         lr: f64,
-    ) -> Result<StepReport, Bad> {
+    ) -> Result<Result<StepReport, Bad>, StepError> {
         let step = StepOptions {
             options,
             key: state.key(),
             mode: Mode::Train,
             loss_scale: state.loss_scale.scale,
-            first_row: self.first_row,
+            first_row: part.first_row,
         };
-        let found = self
-            .engine
-            .compute(objective, params, batch, step)
-            .map_err(|error| match error {
-                GradientError::NotFinite(found) => Bad::Loss(found),
-                other => Bad::Processes(other),
-            })?;
+        let found = match self.engine.compute(objective, params, part.batch, step) {
+            Ok(found) => found,
+            Err(GradientError::NotFinite(found)) => return Ok(Err(Bad::Loss(found))),
+            Err(source) => {
+                let step = state.step + 1;
+                return Err(StepError::Processes { step, source });
+            }
+        };
 
         let parallel = nd_core::threads::parallel();
         let grads = self.engine.gradients();
@@ -216,10 +220,10 @@ impl<R: SimdReal> TrainStep<R> {
                 .ids()
                 .filter(|&id| layout.entry(id).kind.is_trainable())
                 .find(|&id| grads.get(id).iter().any(|g| !g.is_finite()));
-            return Err(Bad::Gradient {
+            return Ok(Err(Bad::Gradient {
                 loss: found.loss,
                 parameter: bad.map(|id| layout.entry(id).name.clone()),
-            });
+            }));
         }
         let gradient_norm = check.norm() * found.factor.abs();
         let factor = found.factor * self.clip.factor(gradient_norm);
@@ -238,17 +242,16 @@ impl<R: SimdReal> TrainStep<R> {
             owned.get_mut(update.param).copy_from_slice(&update.values);
         }
         state.step += 1;
-        Ok(StepReport {
+        Ok(Ok(StepReport {
             loss: found.loss,
             gradient_norm,
             weight: found.weight,
-        })
+        }))
     }
 }
 
-/// Why a step was not taken.
+/// What of a step is not finite; the same in every process.
 enum Bad {
-    Processes(GradientError),
     Loss(NotFinite),
     Gradient {
         loss: f64,

@@ -130,11 +130,11 @@ impl<'p> Run<'p> {
             gather(&*source, windows, batch, parallel);
             let lr = learning_rate(config, state.step);
             if options.precision == Precision::F32 {
-                let report = step.run(objective, params, state, batch, options, lr);
+                let report = step.run(objective, params, state, &*batch, options, lr);
                 return report.expect("a finite step").loss;
             }
             let mixed = MixedPrecisionConfig::default();
-            match step.run_scaled(objective, params, state, batch, options, lr, &mixed) {
+            match step.run_scaled(objective, params, state, &*batch, options, lr, &mixed) {
                 Ok(Outcome::Taken(report)) => report.loss,
                 other => panic!("expected a step, found {other:?}"),
             }
