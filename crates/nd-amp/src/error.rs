@@ -46,7 +46,7 @@ pub enum StepError {
         parameter: String,
     },
     /// The gradients of several processes could not be combined.
-    #[error("step {step} was not taken: {source}")]
+    #[error("step {step} was not taken in this process: {source}")]
     Processes {
         /// The number of the step, from 1 on.
         step: u64,

@@ -15,6 +15,7 @@ use nd_core::autograd::{
 use nd_core::rng::Key;
 use nd_core::{Batch, Objective, Real, RowCoupling, RunOptions};
 
+use crate::error::BoxError;
 use crate::reduce::{AllReduce, ReduceError, SingleProcess};
 use crate::shard::ShardPlan;
 use crate::tree;
@@ -99,6 +100,8 @@ pub struct GradientEngine<R: Real = f32> {
     total: Option<ParamGrads<R>>,
     updates: Mutex<Vec<BufferUpdate<R>>>,
     all_reduce: Arc<dyn AllReduce<R>>,
+    /// The first sum over processes that failed: this process no longer knows which step the others are at.
+    lost: Option<ReduceError>,
 }
 
 impl<R: Real> Default for GradientEngine<R> {
@@ -140,6 +143,7 @@ impl<R: Real> GradientEngine<R> {
             total: None,
             updates: Mutex::new(Vec::new()),
             all_reduce: Arc::new(SingleProcess),
+            lost: None,
         }
     }
 
@@ -159,6 +163,7 @@ impl<R: Real> GradientEngine<R> {
     #[must_use]
     pub fn with_all_reduce(mut self, all_reduce: Arc<dyn AllReduce<R>>) -> Self {
         self.all_reduce = all_reduce;
+        self.lost = None;
         self
     }
 
@@ -199,7 +204,8 @@ impl<R: Real> GradientEngine<R> {
     ///
     /// # Errors
     /// The loss is infinite or NaN, processes cannot be added up, or the network needs its whole batch in one process. The gradients
-    /// are then worthless, and no buffer update is kept.
+    /// are then worthless, and no buffer update is kept. Once processes could not be added up, every later call gives that error
+    /// at once: the others may be a step ahead, and a repeated sum would meet another one of theirs.
     ///
     /// # Panics
     /// The parameters are not those of the network, or the network's outputs have the wrong shape.
@@ -218,14 +224,21 @@ impl<R: Real> GradientEngine<R> {
         if processes > 1 && coupling == RowCoupling::BatchWide {
             return Err(GradientError::BatchWide { processes });
         }
+        self.updates
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+        if let Some(lost) = &self.lost {
+            return Err(lost.clone().into());
+        }
         let rows = batch.rows();
         let plan = self
             .plan
             .unwrap_or_else(|| ShardPlan::new(coupling, rows, layout.trainable_len()));
         let weight = self
             .all_reduce
-            .sum(objective.loss.total_weight(&batch.all()))
-            .map_err(|cause| ReduceError::new("weights", cause))?;
+            .sum(objective.loss.total_weight(&batch.all()));
+        let weight = self.note("weights", weight)?;
         let scale = if weight == 0.0 {
             0.0
         } else {
@@ -242,10 +255,6 @@ impl<R: Real> GradientEngine<R> {
             threads: nd_core::threads::current().unwrap_or(1),
         };
         self.prepare(&run, layout);
-        self.updates
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
 
         let shards = plan.shards(rows);
         let Partial {
@@ -264,19 +273,17 @@ impl<R: Real> GradientEngine<R> {
             self.reduce(&run, 0, shards)
         };
         // A bad loss is no reason to leave: the other processes wait for this one's part, and learn from the sum that it is bad.
-        let sums = self.all_reduce.sum_gradients(grads.flat_mut());
-        let sums = sums.map_err(|cause| ReduceError::new("gradients", cause));
-        let sums = sums.and_then(|()| {
-            let sum = self.all_reduce.sum(sum);
-            sum.map_err(|cause| ReduceError::new("losses", cause))
-        });
+        let sum = self.all_reduce.sum_gradients(sum, grads.flat_mut());
         self.total = Some(grads);
-        let found = sums.map_err(GradientError::from).and_then(|sum| {
+        let sum = self.note("losses and gradients", sum);
+        let found = sum.map_err(GradientError::from).and_then(|sum| {
             let value = objective.loss.finish(sum, weight);
-            match not_finite {
-                Some(found) => Err(GradientError::NotFinite(found)),
-                None if value.value.is_finite() => Ok(value),
-                None => Err(GradientError::NotFinite(NotFinite { place: None })),
+            // By what all processes know, so that all decide alike; a sum with a bad term is bad, whatever the loss makes of it.
+            if sum.is_finite() && value.value.is_finite() {
+                Ok(value)
+            } else {
+                let found = not_finite.unwrap_or(NotFinite { place: None });
+                Err(GradientError::NotFinite(found))
             }
         });
         let value = found.inspect_err(|_| {
@@ -286,6 +293,15 @@ impl<R: Real> GradientEngine<R> {
             loss: value.value,
             factor: value.gradient_factor / step.loss_scale,
             weight,
+        })
+    }
+
+    /// What a sum over processes gave; remembers that it failed.
+    fn note<T>(&mut self, what: &'static str, sum: Result<T, BoxError>) -> Result<T, ReduceError> {
+        sum.map_err(|cause| {
+            let lost = ReduceError::new(what, cause);
+            self.lost = Some(lost.clone());
+            lost
         })
     }
 

@@ -1,5 +1,6 @@
 //! The engine with a network and a loss in plain loops.
 
+mod failures;
 mod net;
 mod ranks;
 

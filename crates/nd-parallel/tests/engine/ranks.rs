@@ -1,22 +1,134 @@
 //! Processes that train one network together, as threads of one.
 
-use std::error::Error;
-use std::sync::{Arc, Barrier, Mutex};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use nd_core::{Batch, BatchLayout, RowCoupling, Threads};
 use nd_parallel::{AllReduce, BoxError, GradientEngine, GradientError, ShardPlan};
 
 use super::net::{Net, batch, descend};
 
+/// Longer than any sum takes on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Where ranks meet: each puts its values down, waits for the others, and adds all of them in the same order.
-struct Meeting {
-    barrier: Barrier,
-    values: Mutex<Vec<Vec<f64>>>,
+///
+/// Who waits in vain says for whom, and no later sum succeeds.
+pub(crate) struct Meeting {
+    count: usize,
+    patience: Duration,
+    state: Mutex<State>,
+    moved: Condvar,
 }
 
-struct Rank {
+#[derive(Default)]
+struct State {
+    /// Of every sum, the values of each rank that has come.
+    sums: Vec<Vec<Option<Vec<f64>>>>,
+    /// The ranks that are gone.
+    left: Vec<usize>,
+    /// The first sum that failed.
+    lost: Option<String>,
+}
+
+impl Meeting {
+    pub(crate) fn new(count: usize, patience: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            count,
+            patience,
+            state: Mutex::default(),
+            moved: Condvar::new(),
+        })
+    }
+
+    pub(crate) fn rank(self: &Arc<Self>, number: usize) -> Rank {
+        Rank {
+            number,
+            next: AtomicUsize::new(0),
+            meeting: Arc::clone(self),
+        }
+    }
+}
+
+impl State {
+    /// The values of all ranks for a sum, when all have come with as many.
+    fn all(&self, sum: usize) -> Option<Result<Vec<&Vec<f64>>, String>> {
+        let all: Option<Vec<_>> = self.sums[sum].iter().map(Option::as_ref).collect();
+        let all = all?;
+        let odd = all.iter().position(|own| own.len() != all[0].len());
+        Some(match odd {
+            Some(rank) => Err(format!(
+                "rank {rank} came to sum {sum} with {} values, rank 0 with {}",
+                all[rank].len(),
+                all[0].len()
+            )),
+            None => Ok(all),
+        })
+    }
+
+    /// The ranks that have not come to a sum.
+    fn missing(&self, sum: usize) -> Vec<usize> {
+        let ranks = self.sums[sum].iter().enumerate();
+        ranks
+            .filter(|(_, own)| own.is_none())
+            .map(|(rank, _)| rank)
+            .collect()
+    }
+}
+
+pub(crate) struct Rank {
     number: usize,
+    next: AtomicUsize,
     meeting: Arc<Meeting>,
+}
+
+/// However a rank ends, by a panic as well: nobody waits for it.
+impl Drop for Rank {
+    fn drop(&mut self) {
+        let mut state = self.meeting.state.lock().unwrap();
+        state.left.push(self.number);
+        self.meeting.moved.notify_all();
+    }
+}
+
+impl Rank {
+    /// The sum of each place over all ranks.
+    fn add(&self, own: Vec<f64>) -> Result<Vec<f64>, BoxError> {
+        let meeting = &*self.meeting;
+        let sum = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut state = meeting.state.lock().unwrap();
+        if let Some(lost) = &state.lost {
+            return Err(lost.clone().into());
+        }
+        if state.sums.len() == sum {
+            state.sums.push(vec![None; meeting.count]);
+        }
+        state.sums[sum][self.number] = Some(own);
+        meeting.moved.notify_all();
+        let waiting = |state: &mut State| {
+            let missing = state.missing(sum);
+            let gone = missing.iter().any(|rank| state.left.contains(rank));
+            !missing.is_empty() && !gone && state.lost.is_none()
+        };
+        let (mut state, _) = meeting
+            .moved
+            .wait_timeout_while(state, meeting.patience, waiting)
+            .unwrap();
+        let failed = match state.all(sum) {
+            Some(Ok(all)) => {
+                let places = 0..all[0].len();
+                return Ok(places
+                    .map(|i| tree(&all.iter().map(|own| own[i]).collect::<Vec<_>>()))
+                    .collect());
+            }
+            Some(Err(odd)) => odd,
+            None => format!("ranks {:?} did not come to sum {sum}", state.missing(sum)),
+        };
+        let lost = state.lost.get_or_insert(failed).clone();
+        meeting.moved.notify_all();
+        Err(lost.into())
+    }
 }
 
 /// The sum of some ranks in a balanced tree.
@@ -32,33 +144,23 @@ fn tree(parts: &[f64]) -> f64 {
 
 impl AllReduce<f64> for Rank {
     fn processes(&self) -> usize {
-        self.meeting.values.lock().unwrap().len()
+        self.meeting.count
     }
 
     fn sum(&self, value: f64) -> Result<f64, BoxError> {
-        let mut values = [value];
-        self.sum_gradients(&mut values)?;
-        Ok(values[0])
+        Ok(self.add(vec![value])?[0])
     }
 
-    fn sum_gradients(&self, values: &mut [f64]) -> Result<(), BoxError> {
-        let Self { number, meeting } = self;
-        meeting.values.lock().unwrap()[*number] = values.to_vec();
-        meeting.barrier.wait();
-        {
-            let all = meeting.values.lock().unwrap();
-            for (i, value) in values.iter_mut().enumerate() {
-                let parts: Vec<f64> = all.iter().map(|part| part[i]).collect();
-                *value = tree(&parts);
-            }
-        }
-        meeting.barrier.wait();
-        Ok(())
+    fn sum_gradients(&self, loss: f64, gradients: &mut [f64]) -> Result<f64, BoxError> {
+        let own = gradients.iter().copied().chain([loss]).collect();
+        let sums = self.add(own)?;
+        gradients.copy_from_slice(&sums[..gradients.len()]);
+        Ok(sums[gradients.len()])
     }
 }
 
 /// Some rows of a batch as a batch of their own.
-fn part(all: &Batch<f64>, first: usize, rows: usize) -> Batch<f64> {
+pub(crate) fn part(all: &Batch<f64>, first: usize, rows: usize) -> Batch<f64> {
     let mut own = Batch::new(BatchLayout::univariate(6, 3));
     own.resize(rows);
     let copy = |to: &mut [f64], from: &[f64], width: usize| {
@@ -70,18 +172,14 @@ fn part(all: &Batch<f64>, first: usize, rows: usize) -> Batch<f64> {
     own
 }
 
-type Trained = Result<(f64, Vec<f64>), GradientError>;
+pub(crate) type Trained = Result<(f64, Vec<f64>), GradientError>;
 
 /// What every rank has after some steps: the rows of the batch in equal parts, in order.
 fn ranks(net: &Net, all: &Batch<f64>, count: usize, plan: Option<ShardPlan>) -> Vec<Trained> {
-    let meeting = Arc::new(Meeting {
-        barrier: Barrier::new(count),
-        values: Mutex::new(vec![Vec::new(); count]),
-    });
+    let meeting = Meeting::new(count, PATIENCE);
     let rows = all.rows() / count;
     let train = |number: usize| {
-        let meeting = Arc::clone(&meeting);
-        let mut engine = GradientEngine::new().with_all_reduce(Arc::new(Rank { number, meeting }));
+        let mut engine = GradientEngine::new().with_all_reduce(Arc::new(meeting.rank(number)));
         if let Some(plan) = plan {
             engine = engine.with_plan(plan);
         }
@@ -166,58 +264,6 @@ fn the_plan_of_the_whole_batch_gives_the_bits_of_the_default_plan() {
     );
 }
 
-/// Counts calls, and cannot reach anybody from one of them on.
-struct Broken {
-    from: usize,
-    calls: Mutex<usize>,
-}
-
-impl Broken {
-    fn call(&self) -> Result<(), BoxError> {
-        let mut calls = self.calls.lock().unwrap();
-        *calls += 1;
-        if *calls > self.from {
-            return Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset).into());
-        }
-        Ok(())
-    }
-}
-
-impl AllReduce<f64> for Broken {
-    fn processes(&self) -> usize {
-        2
-    }
-
-    fn sum(&self, value: f64) -> Result<f64, BoxError> {
-        self.call().map(|()| value)
-    }
-
-    fn sum_gradients(&self, _: &mut [f64]) -> Result<(), BoxError> {
-        self.call()
-    }
-}
-
-#[test]
-fn a_broken_connection_ends_the_step_with_its_error() {
-    let net = Net::new(0.0, false);
-    for (from, what) in [(0, "weights"), (1, "gradients"), (2, "losses")] {
-        let calls = Mutex::new(0);
-        let mut engine = GradientEngine::new()
-            .with_plan(ShardPlan::Rows(4))
-            .with_all_reduce(Arc::new(Broken { from, calls }));
-        let error = descend(&mut engine, &net, &batch(20), 0, 1).unwrap_err();
-        let GradientError::Reduce(found) = &error else {
-            panic!("{error}")
-        };
-        assert_eq!(found.what, what);
-        assert!(error.to_string().contains("connection reset"), "{error}");
-        let cause = error.source().expect("the cause is kept");
-        let cause = cause.downcast_ref::<std::io::Error>().expect("as it was");
-        assert_eq!(cause.kind(), std::io::ErrorKind::ConnectionReset);
-        assert_eq!(engine.take_updates().count(), 0);
-    }
-}
-
 /// The others would wait for ever.
 #[test]
 fn a_rank_whose_loss_is_not_finite_still_meets_the_others() {
@@ -242,6 +288,24 @@ fn a_network_that_looks_at_the_whole_batch_is_refused_on_several_ranks() {
         assert_eq!(
             found.unwrap_err(),
             GradientError::BatchWide { processes: 2 }
+        );
+    }
+}
+
+/// The ranks whose loss is fine must not take the step either, though weights that cancel out make any loss zero.
+#[test]
+fn ranks_agree_that_a_loss_is_not_finite_whatever_the_loss_makes_of_the_sum() {
+    let net = Net::new(0.0, false);
+    let mut all = batch(20);
+    all.insample_y[3] = f64::NAN;
+    let (first, second) = all.outsample_mask.split_at_mut(30);
+    first.fill(1.0);
+    second.fill(-1.0);
+    all.outsample_y.fill(0.0);
+    for found in ranks(&net, &all, 2, None) {
+        assert!(
+            matches!(found, Err(GradientError::NotFinite(_))),
+            "{found:?}"
         );
     }
 }
