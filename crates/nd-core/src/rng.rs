@@ -173,7 +173,7 @@ fn random_chunk<S: Rotate>(
 struct Fill<'a> {
     key: [u32; 4],
     window: u64,
-    first: usize,
+    first: u64,
     out: &'a mut [u32],
 }
 
@@ -186,8 +186,8 @@ impl Fill<'_> {
             first,
             out,
         } = self;
-        let mut chunk = (first / CHUNK) as u64;
-        let skip = first % CHUNK;
+        let mut chunk = first / CHUNK as u64;
+        let skip = (first % CHUNK as u64) as usize;
         let mut part = [0; CHUNK];
         let head = if skip == 0 {
             0
@@ -208,6 +208,25 @@ impl Fill<'_> {
         if !tail.is_empty() {
             random_chunk(simd, key, window, chunk, &mut part);
             tail.copy_from_slice(&part[..tail.len()]);
+        }
+    }
+
+    /// [`Fill::run`] with the instructions of a level; the same numbers with any.
+    fn dispatch(self, level: SimdLevel) {
+        match level {
+            #[cfg(target_arch = "x86_64")]
+            SimdLevel::Avx512 if let Some(simd) = pulp::x86::V4::try_new() => {
+                simd.vectorize(FillWith(simd, self));
+            }
+            #[cfg(target_arch = "x86_64")]
+            SimdLevel::Avx2 if let Some(simd) = pulp::x86::V3::try_new() => {
+                simd.vectorize(FillWith(simd, self));
+            }
+            #[cfg(target_arch = "aarch64")]
+            SimdLevel::Neon if let Some(simd) = pulp::aarch64::Neon::try_new() => {
+                simd.vectorize(FillWith(simd, self));
+            }
+            _ => self.run(pulp::Scalar),
         }
     }
 }
@@ -232,24 +251,10 @@ pub fn fill(level: SimdLevel, key: Key, window: u64, first: usize, out: &mut [u3
     let fill = Fill {
         key: key.words(),
         window,
-        first,
+        first: first as u64,
         out,
     };
-    match level {
-        #[cfg(target_arch = "x86_64")]
-        SimdLevel::Avx512 if let Some(simd) = pulp::x86::V4::try_new() => {
-            simd.vectorize(FillWith(simd, fill));
-        }
-        #[cfg(target_arch = "x86_64")]
-        SimdLevel::Avx2 if let Some(simd) = pulp::x86::V3::try_new() => {
-            simd.vectorize(FillWith(simd, fill));
-        }
-        #[cfg(target_arch = "aarch64")]
-        SimdLevel::Neon if let Some(simd) = pulp::aarch64::Neon::try_new() => {
-            simd.vectorize(FillWith(simd, fill));
-        }
-        _ => fill.run(pulp::Scalar),
-    }
+    fill.dispatch(level);
 }
 
 /// Where a [`Stream`] stands; enough to go on from there.
@@ -296,9 +301,14 @@ impl Stream {
     }
 
     fn refill(&mut self) {
-        let chunk = self.position.drawn / CHUNK as u64;
-        let key = self.position.key.words();
-        random_chunk(pulp::Scalar, key, STREAM_WINDOW, chunk, &mut self.chunk);
+        let StreamPosition { key, drawn } = self.position;
+        let fill = Fill {
+            key: key.words(),
+            window: STREAM_WINDOW,
+            first: drawn - drawn % CHUNK as u64,
+            out: &mut self.chunk,
+        };
+        fill.dispatch(SimdLevel::current());
     }
 
     /// 32 random bits.
@@ -317,6 +327,11 @@ impl Stream {
         let low = u64::from(self.next_u32());
         low | u64::from(self.next_u32()) << 32
     }
+
+    /// Words that a number of [`Stream::uniform`] takes.
+    pub const UNIFORM_WORDS: usize = 2;
+    /// Words that a number of [`Stream::normal`] takes.
+    pub const NORMAL_WORDS: usize = 4;
 
     /// A uniform number in `[0, 1)`.
     pub fn uniform<R: Real>(&mut self) -> R {
@@ -431,6 +446,26 @@ mod tests {
             .map(|&c| (f64::from(c) - 1e4).powi(2) / 1e4)
             .sum();
         assert!(chi2 < 22.5, "chi-squared of 6 degrees, p = 0.001: {chi2}");
+    }
+
+    #[test]
+    fn a_stream_is_what_fill_gives_for_its_window() {
+        let key = Key::new(4);
+        let mut words = vec![0; 5 * CHUNK];
+        fill(SimdLevel::Scalar, key, STREAM_WINDOW, 0, &mut words);
+        let mut stream = Stream::new(key);
+        assert!(words.iter().all(|&word| stream.next_u32() == word));
+    }
+
+    #[test]
+    fn numbers_take_as_many_words_as_is_said() {
+        let mut stream = Stream::new(Key::new(5));
+        stream.uniform::<f32>();
+        stream.uniform::<f64>();
+        assert_eq!(stream.position().drawn, 2 * Stream::UNIFORM_WORDS as u64);
+        stream.normal();
+        let drawn = 2 * Stream::UNIFORM_WORDS + Stream::NORMAL_WORDS;
+        assert_eq!(stream.position().drawn, drawn as u64);
     }
 
     #[test]

@@ -13,8 +13,9 @@ use super::pack::PackCache;
 use crate::buffer::Buffer;
 use crate::element::Real;
 use crate::error::CoreError;
-use crate::rng::{Key, Stream};
+use crate::rng::{Key, Stream, StreamPosition};
 use crate::shape::Shape;
+use crate::threads;
 
 /// Elements between the starts of two parameters are a multiple of this: 64 bytes of f32.
 const SLOT: usize = 16;
@@ -325,6 +326,28 @@ impl<R: Real> Clone for Params<R> {
     }
 }
 
+/// Values that are looked at before it is asked whether one of them was not finite.
+const CHECKED: usize = 1 << 10;
+
+/// Numbers that one task draws.
+const DRAWN: usize = 1 << 14;
+
+/// Fills `slots` with the numbers of a stream, each of which takes so many words, piece by piece on the threads of the current pool.
+fn draw<R: Real>(
+    key: Key,
+    slots: &mut [R],
+    words: usize,
+    number: impl Fn(&mut Stream) -> f64 + Sync,
+) {
+    threads::for_each_chunk(threads::parallel(), slots, DRAWN, |piece, slots| {
+        let drawn = (piece * DRAWN * words) as u64;
+        let mut stream = Stream::resume(StreamPosition { key, drawn });
+        for slot in slots {
+            *slot = R::from_f64(number(&mut stream));
+        }
+    });
+}
+
 impl<R: Real> Params<R> {
     /// Zeros.
     #[must_use]
@@ -337,29 +360,26 @@ impl<R: Real> Params<R> {
         }
     }
 
-    /// Initial values; those of one parameter depend on the seed and its place in the layout alone.
+    /// Initial values; those of one parameter depend on the seed and its place in the layout alone. Within a pool of threads all of
+    /// them draw.
     #[must_use]
     pub fn init(layout: &Arc<ParamLayout>, seed: u64) -> Self {
         let mut params = Self::zeros(layout);
         for id in layout.ids().filter(|&id| layout.owner(id) == id) {
-            let mut stream = Stream::new(Key {
+            let key = Key {
                 seed,
                 step: INIT_STEP,
                 op: id.0,
-            });
+            };
             let slots = &mut params.flat[layout.range(id)];
             match &layout.entry(id).init {
                 Init::Constant(value) => slots.fill(R::from_f64(*value)),
-                Init::Uniform(bound) => {
-                    for slot in slots {
-                        *slot = R::from_f64((2.0 * stream.uniform::<f64>() - 1.0) * bound);
-                    }
-                }
-                Init::Normal(deviation) => {
-                    for slot in slots {
-                        *slot = R::from_f64(stream.normal() * deviation);
-                    }
-                }
+                Init::Uniform(bound) => draw(key, slots, Stream::UNIFORM_WORDS, |stream| {
+                    (2.0 * stream.uniform::<f64>() - 1.0) * bound
+                }),
+                Init::Normal(deviation) => draw(key, slots, Stream::NORMAL_WORDS, |stream| {
+                    stream.normal() * deviation
+                }),
                 Init::Values(values) => {
                     for (slot, &value) in slots.iter_mut().zip(values.iter()) {
                         *slot = R::from_f64(value);
@@ -424,7 +444,10 @@ impl<R: Real> Params<R> {
     /// The name of the first parameter, in memory order, that holds an infinity or NaN.
     #[must_use]
     pub fn first_non_finite(&self) -> Option<&str> {
-        let bad = self.flat.iter().position(|x| !x.is_finite())?;
+        // Piece by piece: a loop without a way out in its middle looks at many values at a time.
+        let any_bad = |piece: &[R]| piece.iter().fold(false, |bad, x| bad | !x.is_finite());
+        let start = self.flat.chunks(CHECKED).position(any_bad)? * CHECKED;
+        let bad = start + self.flat[start..].iter().position(|x| !x.is_finite())?;
         let owners = self.layout.ids().filter(|&id| self.layout.owner(id) == id);
         owners
             .into_iter()
@@ -458,6 +481,7 @@ impl<R: Real> Params<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::threads::Threads;
 
     fn layout() -> (Arc<ParamLayout>, [ParamId; 5]) {
         let mut b = ParamsBuilder::new();
@@ -507,6 +531,33 @@ mod tests {
         assert_ne!(a.get(w), Params::<f32>::init(&layout, 2).get(w));
     }
 
+    /// The numbers of the stream one after the other, whatever the pieces and threads.
+    #[test]
+    fn initial_values_are_those_of_one_stream() {
+        const LEN: usize = 2 * DRAWN + 77;
+        let mut b = ParamsBuilder::new();
+        let uniform = b.trainable("uniform", [LEN], Init::Uniform(0.5));
+        let normal = b.trainable("normal", [LEN], Init::Normal(2.0));
+        let layout = b.build();
+        let key = |id: ParamId| Key {
+            seed: 3,
+            step: INIT_STEP,
+            op: id.0,
+        };
+        for threads in [1, 3] {
+            let threads = Threads::new(Some(threads)).unwrap();
+            let params = threads.install(|| Params::<f32>::init(&layout, 3));
+            let mut stream = Stream::new(key(uniform));
+            for &x in params.get(uniform) {
+                assert_eq!(x, ((2.0 * stream.uniform::<f64>() - 1.0) * 0.5) as f32);
+            }
+            let mut stream = Stream::new(key(normal));
+            for &x in params.get(normal) {
+                assert_eq!(x, (stream.normal() * 2.0) as f32);
+            }
+        }
+    }
+
     #[test]
     fn the_first_bad_parameter_is_named() {
         let (layout, [_, w, ..]) = layout();
@@ -516,6 +567,24 @@ mod tests {
         params.get_mut(w)[3] = f64::NAN;
         assert!(params.version() > before);
         assert_eq!(params.first_non_finite(), Some("linear.weight"));
+    }
+
+    #[test]
+    fn a_bad_value_is_found_wherever_it_is() {
+        let mut b = ParamsBuilder::new();
+        let first = b.trainable("first", [CHECKED + 5], Init::Constant(1.0));
+        let second = b.trainable("second", [2 * CHECKED], Init::Constant(1.0));
+        let layout = b.build();
+        for (id, name) in [(first, "first"), (second, "second")] {
+            let last = layout.range(id).len() - 1;
+            for at in [0, CHECKED - 1, CHECKED, last] {
+                for bad in [f32::NAN, f32::NEG_INFINITY] {
+                    let mut params = Params::<f32>::init(&layout, 1);
+                    params.get_mut(id)[at] = bad;
+                    assert_eq!(params.first_non_finite(), Some(name), "{bad} at {at}");
+                }
+            }
+        }
     }
 
     #[test]
