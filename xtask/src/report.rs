@@ -1,18 +1,26 @@
 //! `cargo xtask report`: the tables of README and docs/performance.md, made from the record of a validation.
 //!
 //! In its simple form: a document holds `<!-- NAME: made by cargo xtask report -->` and `<!-- end of NAME -->`; what stands between is
-//! replaced by a table whose every figure comes from `benches/record/validation.json`. `tidy` makes the tables again and
-//! finds the documents that say something else.
+//! replaced by a table whose every figure comes from a record. `NAME` is a table of `benches/record/validation.json`, `NAME on 16 cores` the
+//! same table of the record of that machine. `tidy` makes the tables again and finds the documents that say something else.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use crate::run::root;
 use crate::suites::write;
 
-/// The record that the tables are made from.
+/// The record that most tables are made from; a validation is held against it.
 pub(crate) const RECORD: &str = "benches/record/validation.json";
+/// The record of a larger machine: its cores, what stands behind the names of its tables, its file.
+const LARGER: (u64, &str, &str) = (
+    16,
+    " on 16 cores",
+    "benches/record/validation-16-cores.json",
+);
+/// The files of all records.
+pub(crate) const RECORDS: [&str; 2] = [RECORD, LARGER.2];
 /// The version of its schema that this program reads.
 const SCHEMA_VERSION: u64 = 1;
 /// The documents with tables.
@@ -26,28 +34,28 @@ const TABLES: [(&str, Table); 3] = [
     ("steps", steps),
 ];
 
-/// Takes a file as the record, if one is given, and makes every table again; or only says which are not as they should be.
+/// Takes a file as the record of its kind of machine, if one is given, and makes every table again; or only says which are not as they
+/// should be.
 pub(crate) fn report(file: Option<&PathBuf>, check: bool) -> Result<(), String> {
-    let record = root().join(RECORD);
-    let source = file.cloned().unwrap_or_else(|| record.clone());
-    let text = std::fs::read_to_string(&source).map_err(|error| {
-        format!(
-            "{} cannot be read: {error}; cargo xtask validate writes target/validate/report.json, and cargo xtask report FILE \
-             takes it as the record",
-            source.display()
-        )
-    })?;
-    let value = parse(&text).map_err(|error| format!("{}: {error}", source.display()))?;
-    if file.is_some() && !check {
-        write(&record, &text)?;
-        println!("{RECORD}: taken from {}", source.display());
+    let mut records = Records::default();
+    for (record, value) in RECORDS.into_iter().zip(&mut records.0) {
+        *value = read(&root().join(record))?.1;
+    }
+    if let Some(file) = file {
+        let (text, value) = read(file)?;
+        let place = usize::from(value["machine"]["cores"] == LARGER.0);
+        if !check {
+            write(&root().join(RECORDS[place]), &text)?;
+            println!("{}: taken from {}", RECORDS[place], file.display());
+        }
+        records.0[place] = value;
     }
     let mut drifted = Vec::new();
     for document in DOCUMENTS {
         let path = root().join(document);
         let old = std::fs::read_to_string(&path)
             .map_err(|error| format!("{document} cannot be read: {error}"))?;
-        let new = made(&old, &value).map_err(|error| format!("{document}: {error}"))?;
+        let new = made(&old, &records).map_err(|error| format!("{document}: {error}"))?;
         if new == old {
             println!("{document}: as it should be");
         } else if check {
@@ -61,10 +69,22 @@ pub(crate) fn report(file: Option<&PathBuf>, check: bool) -> Result<(), String> 
         Ok(())
     } else {
         Err(format!(
-            "{} differ from {RECORD}: cargo xtask report makes their tables again",
+            "{} differ from the records in benches/record: cargo xtask report makes their tables again",
             drifted.join(", ")
         ))
     }
+}
+
+fn read(path: &Path) -> Result<(String, Value), String> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        format!(
+            "{} cannot be read: {error}; cargo xtask validate writes target/validate/report.json, and cargo xtask report FILE \
+             takes it as a record",
+            path.display()
+        )
+    })?;
+    let value = parse(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok((text, value))
 }
 
 /// Reads a record and checks that it is one.
@@ -86,8 +106,25 @@ pub(crate) fn parse(text: &str) -> Result<Value, String> {
     Ok(value)
 }
 
-/// A document with its tables made from a record.
-pub(crate) fn made(document: &str, record: &Value) -> Result<String, String> {
+/// What was recorded, in the order of [`RECORDS`].
+#[derive(Default)]
+pub(crate) struct Records(pub(crate) [Value; 2]);
+
+impl Records {
+    /// The table of a name, and the record that it is made from.
+    fn table(&self, name: &str) -> Option<(Table, &Value)> {
+        let [record, larger] = &self.0;
+        let (name, record) = match name.strip_suffix(LARGER.1) {
+            Some(name) => (name, larger),
+            None => (name, record),
+        };
+        let (_, table) = TABLES.iter().find(|(known, _)| *known == name)?;
+        Some((*table, record))
+    }
+}
+
+/// A document with its tables made from the records.
+pub(crate) fn made(document: &str, records: &Records) -> Result<String, String> {
     let mut out = String::new();
     let mut rest = document;
     while let Some(at) = rest.find(BEGIN.0) {
@@ -104,12 +141,12 @@ pub(crate) fn made(document: &str, record: &Value) -> Result<String, String> {
             rest = &rest[name_at..];
             continue;
         }
-        let table = TABLES.iter().find(|(known, _)| *known == name);
-        let Some((_, table)) = table else {
+        let Some((table, record)) = records.table(name) else {
             let names: Vec<_> = TABLES.iter().map(|(name, _)| *name).collect();
             return Err(format!(
-                "there is no table {name:?}; there are: {}",
-                names.join(", ")
+                "there is no table {name:?}; there are: {}, with or without {:?} behind them",
+                names.join(", "),
+                LARGER.1
             ));
         };
         let begin = name_at + name_end + BEGIN.1.len();
@@ -188,13 +225,17 @@ fn caption(record: &Value) -> String {
         let load = load.map_or("unknown".to_owned(), |load| format!("{load:.1}"));
         format!("{} {rounds} (load {load})", text(&workload["name"]))
     });
+    // A program that was brought to a machine without a compiler cannot ask for its version.
+    let rustc = match text(&machine["rustc"]) {
+        "unknown" => String::new(),
+        version => format!(", {version}"),
+    };
     format!(
-        "{}, {} of {} cores, {}, {}. Rounds: {}.\n",
+        "{}, {} of {} cores, {}{rustc}. Rounds: {}.\n",
         text(&machine["cpu"]),
         machine["threads"],
         machine["cores"],
         text(&machine["isa"]),
-        text(&machine["rustc"]),
         workloads.collect::<Vec<_>>().join(", ")
     )
 }
@@ -281,6 +322,15 @@ mod tests {
 
     use super::*;
 
+    /// The record of a machine, and the same in which everything took twice as long.
+    fn records() -> Records {
+        let mut larger = record();
+        larger["machine"]["cores"] = json!(16);
+        larger["machine"]["rustc"] = json!("unknown");
+        larger["workloads"][0]["factors"][0]["ratio"]["median"] = json!(160.0);
+        Records([record(), larger])
+    }
+
     fn record() -> Value {
         json!({
             "kind": "validation", "schema_version": 1,
@@ -300,7 +350,7 @@ mod tests {
     #[test]
     fn tables_stand_between_their_marks() {
         let document = "a\n<!-- speedups: made by cargo xtask report -->\nold\n<!-- end of speedups -->\nb <!-- c -->\n";
-        let new = made(document, &record()).unwrap();
+        let new = made(document, &records()).unwrap();
         assert!(
             new.starts_with("a\n<!-- speedups") && new.ends_with("b <!-- c -->\n"),
             "{new}"
@@ -309,14 +359,28 @@ mod tests {
             new.contains("80.0x (79.0 to 81.0)") && new.contains("3.00x"),
             "{new}"
         );
-        assert!(!new.contains("old"));
-        assert_eq!(made(&new, &record()).unwrap(), new, "it is as it should be");
-        let unknown = made("<!-- speeds: made by cargo xtask report -->", &record()).unwrap_err();
+        assert!(
+            !new.contains("old") && new.contains("2 of 2 cores, avx2, rustc 1. Rounds"),
+            "{new}"
+        );
+        let larger = document.replace("speedups", "speedups on 16 cores");
+        let larger = made(&larger, &records()).unwrap();
+        assert!(
+            larger.contains("160x (79.0 to 81.0)")
+                && larger.contains("2 of 16 cores, avx2. Rounds"),
+            "{larger}"
+        );
+        assert_eq!(
+            made(&new, &records()).unwrap(),
+            new,
+            "it is as it should be"
+        );
+        let unknown = made("<!-- speeds: made by cargo xtask report -->", &records()).unwrap_err();
         assert!(
             unknown.contains("speeds") && unknown.contains("ablation"),
             "{unknown}"
         );
-        let open = made("<!-- steps: made by cargo xtask report -->", &record()).unwrap_err();
+        let open = made("<!-- steps: made by cargo xtask report -->", &records()).unwrap_err();
         assert!(open.contains("end of steps"), "{open}");
     }
 

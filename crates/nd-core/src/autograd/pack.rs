@@ -140,7 +140,8 @@ impl<R: Real> PackCache<R> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::params::{Init, Params, ParamsBuilder};
+    use super::super::init::Init;
+    use super::super::params::{Params, ParamsBuilder};
     use super::*;
 
     #[test]

@@ -9,18 +9,15 @@
 
 use std::sync::Arc;
 
+use super::init::Init;
 use super::pack::PackCache;
 use crate::buffer::Buffer;
 use crate::element::Real;
 use crate::error::CoreError;
-use crate::rng::{Key, Stream, StreamPosition};
 use crate::shape::Shape;
-use crate::threads;
 
 /// Elements between the starts of two parameters are a multiple of this: 64 bytes of f32.
 const SLOT: usize = 16;
-/// The step number under which initial values are drawn, apart from every training step.
-const INIT_STEP: u32 = u32::MAX;
 
 /// A parameter of a layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,19 +50,6 @@ impl ParamKind {
     pub fn is_trainable(self) -> bool {
         matches!(self, Self::Trainable | Self::TrainableNoDecay)
     }
-}
-
-/// Where initial values come from.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Init {
-    /// Every value the same.
-    Constant(f64),
-    /// Uniform in `[-bound, bound)`.
-    Uniform(f64),
-    /// Normal with mean zero and this standard deviation.
-    Normal(f64),
-    /// Given, row-major.
-    Values(Arc<[f64]>),
 }
 
 /// One parameter of a layout.
@@ -329,25 +313,6 @@ impl<R: Real> Clone for Params<R> {
 /// Values that are looked at before it is asked whether one of them was not finite.
 const CHECKED: usize = 1 << 10;
 
-/// Numbers that one task draws.
-const DRAWN: usize = 1 << 14;
-
-/// Fills `slots` with the numbers of a stream, each of which takes so many words, piece by piece on the threads of the current pool.
-fn draw<R: Real>(
-    key: Key,
-    slots: &mut [R],
-    words: usize,
-    number: impl Fn(&mut Stream) -> f64 + Sync,
-) {
-    threads::for_each_chunk(threads::parallel(), slots, DRAWN, |piece, slots| {
-        let drawn = (piece * DRAWN * words) as u64;
-        let mut stream = Stream::resume(StreamPosition { key, drawn });
-        for slot in slots {
-            *slot = R::from_f64(number(&mut stream));
-        }
-    });
-}
-
 impl<R: Real> Params<R> {
     /// Zeros.
     #[must_use]
@@ -366,26 +331,8 @@ impl<R: Real> Params<R> {
     pub fn init(layout: &Arc<ParamLayout>, seed: u64) -> Self {
         let mut params = Self::zeros(layout);
         for id in layout.ids().filter(|&id| layout.owner(id) == id) {
-            let key = Key {
-                seed,
-                step: INIT_STEP,
-                op: id.0,
-            };
             let slots = &mut params.flat[layout.range(id)];
-            match &layout.entry(id).init {
-                Init::Constant(value) => slots.fill(R::from_f64(*value)),
-                Init::Uniform(bound) => draw(key, slots, Stream::UNIFORM_WORDS, |stream| {
-                    (2.0 * stream.uniform::<f64>() - 1.0) * bound
-                }),
-                Init::Normal(deviation) => draw(key, slots, Stream::NORMAL_WORDS, |stream| {
-                    stream.normal() * deviation
-                }),
-                Init::Values(values) => {
-                    for (slot, &value) in slots.iter_mut().zip(values.iter()) {
-                        *slot = R::from_f64(value);
-                    }
-                }
-            }
+            layout.entry(id).init.fill(seed, id.0, slots);
         }
         params
     }
@@ -481,7 +428,6 @@ impl<R: Real> Params<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::threads::Threads;
 
     fn layout() -> (Arc<ParamLayout>, [ParamId; 5]) {
         let mut b = ParamsBuilder::new();
@@ -529,33 +475,6 @@ mod tests {
         assert!(a.flat()[35..48].iter().all(|&x| x == 0.0));
         assert_eq!(a.flat(), Params::<f32>::init(&layout, 1).flat());
         assert_ne!(a.get(w), Params::<f32>::init(&layout, 2).get(w));
-    }
-
-    /// The numbers of the stream one after the other, whatever the pieces and threads.
-    #[test]
-    fn initial_values_are_those_of_one_stream() {
-        const LEN: usize = 2 * DRAWN + 77;
-        let mut b = ParamsBuilder::new();
-        let uniform = b.trainable("uniform", [LEN], Init::Uniform(0.5));
-        let normal = b.trainable("normal", [LEN], Init::Normal(2.0));
-        let layout = b.build();
-        let key = |id: ParamId| Key {
-            seed: 3,
-            step: INIT_STEP,
-            op: id.0,
-        };
-        for threads in [1, 3] {
-            let threads = Threads::new(Some(threads)).unwrap();
-            let params = threads.install(|| Params::<f32>::init(&layout, 3));
-            let mut stream = Stream::new(key(uniform));
-            for &x in params.get(uniform) {
-                assert_eq!(x, ((2.0 * stream.uniform::<f64>() - 1.0) * 0.5) as f32);
-            }
-            let mut stream = Stream::new(key(normal));
-            for &x in params.get(normal) {
-                assert_eq!(x, (stream.normal() * 2.0) as f32);
-            }
-        }
     }
 
     #[test]
