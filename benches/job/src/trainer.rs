@@ -96,6 +96,16 @@ impl<'a> Trainer<'a> {
         })
     }
 
+    /// The steps after this are taken by so many threads, with the same weights, moments and idle memory.
+    ///
+    /// # Errors
+    /// The threads cannot be started.
+    pub fn use_threads(&mut self, count: usize) -> Result<(), String> {
+        self.threads = Threads::new(Some(count)).map_err(|error| error.to_string())?;
+        self.options.threads = Some(count);
+        Ok(())
+    }
+
     /// Takes the next step on `windows` windows.
     ///
     /// # Errors

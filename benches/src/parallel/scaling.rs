@@ -344,21 +344,25 @@ fn training(
     let model = name.split([' ', ',']).nth(2).unwrap_or("");
     let prepared = TrainingWorkload::find(model)?.prepare()?;
     let source = prepared.source()?;
-    let mut trainers = counts
-        .iter()
-        .map(|&threads| {
-            let options = RunOptions {
-                threads: Some(threads),
-                ..RunOptions::default()
-            };
-            Ok((threads, prepared.trainer(&source, options)?))
-        })
-        .collect::<Result<Vec<_>, String>>()?;
-    // Only the first step of each number of threads starts from the same weights; it is the one that is compared.
+    let trainer = |threads: usize| {
+        let options = RunOptions {
+            threads: Some(threads),
+            ..RunOptions::default()
+        };
+        prepared.trainer(&source, options)
+    };
+    // One trainer takes all the steps that are timed: every number of threads works in the same pages of memory. The first step of each
+    // number of threads is that of a fresh one, so that all of these start from the same weights; it is the one that is compared.
+    let mut timed = trainer(counts[0])?;
+    let mut compared = Vec::new();
     run(&mut |threads| {
-        let found = trainers.iter_mut().find(|(count, _)| *count == threads);
-        let (_, trainer) = found.ok_or("a number of threads that was not prepared")?;
-        let taken = trainer.step(prepared.workload.windows)?;
+        let taken = if compared.contains(&threads) {
+            timed.use_threads(threads)?;
+            timed.step(prepared.workload.windows)?
+        } else {
+            compared.push(threads);
+            trainer(threads)?.step(prepared.workload.windows)?
+        };
         Ok(Found::Bits(taken.report.loss.to_bits()))
     })
 }
