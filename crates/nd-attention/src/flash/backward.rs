@@ -16,16 +16,18 @@ use nd_core::autograd::Accumulate;
 use nd_core::{Buffer, Element, Real};
 use nd_simd::SimdReal;
 use nd_simd::elementwise::accumulate;
-use nd_simd::matmul::{Bf16Engine, MatMut, MatRef};
+use nd_simd::matmul::{Bf16Engine, MatMut};
 
+use super::again::{Again, softmax_again};
 use super::bias::{self, BiasMut};
-use super::element::{Blocks, with_engine};
+use super::element::{Across, Blocks, Weights, with_engine};
+use super::gathered::{GatherRoom, Gathered};
 use super::mask::Visibility;
 use super::memory::{pieces, total};
 use super::plan::{Dims, FlashPlan, LANE_GRAIN};
 use super::sums::{Sums, Target, deliver, in_place, place};
 use super::tasks::{for_each, grain};
-use super::tile::softmax_again;
+
 use super::views::HeadsRef;
 
 /// Tasks that there should be at least.
@@ -95,8 +97,8 @@ pub(super) fn run<E: Blocks>(arguments: &Backward<'_, E>) {
             }
             return;
         }
-        let (mut room, mut sums) = (Room::new(arguments), Sums::new(arguments, true));
         with_engine(engine, || {
+            let (mut room, mut sums) = (Room::new(arguments), Sums::new(arguments, true));
             for head in heads.map(of) {
                 part(arguments, head, 0, 1, &mut room, &mut sums);
                 // SAFETY: as above.
@@ -118,8 +120,8 @@ fn sum_parts<E: Blocks>(
     let Backward { plan, dims, .. } = arguments;
     if end - start == 1 {
         let mut sums = Sums::new(arguments, start == 0);
-        let mut room = Room::new(arguments);
         with_engine(engine, || {
+            let mut room = Room::new(arguments);
             part(arguments, (b, v), start, parts, &mut room, &mut sums);
         });
         return sums;
@@ -211,22 +213,40 @@ fn part<E: Blocks>(
     }
 }
 
+/// Whether a bias has its gradient from the pass over queries: it belongs to one head of one batch.
+fn has_own_bias<E: Blocks>(arguments: &Backward<'_, E>) -> bool {
+    let dbias = arguments.dbias.as_ref();
+    dbias.is_some_and(|dbias| dbias.is_own(&arguments.dims))
+}
+
 /// Working memory of a thread.
 struct Room<E: Blocks> {
     tiles: TileRoom<E>,
     /// The gradient of a block of queries, unless that is summed in place.
     dq: Buffer<E::Sum>,
+    gather: GatherRoom<E>,
+    /// A block of queries and of gradients of the output, laid out for the gradients of keys and values.
+    kept: [Buffer<E::Packed>; 2],
 }
 
 impl<E: Blocks> Room<E> {
     fn new(arguments: &Backward<'_, E>) -> Self {
         let Backward { plan, dims, dq, .. } = arguments;
-        let (block_q, _) = plan.blocks(dims);
+        let blocks = plan.blocks(dims);
         let needed = dq.is_some() && !in_place::<E>(dq);
-        let len = if needed { block_q * dims.head_dim } else { 0 };
+        let len = if needed { blocks.0 * dims.head_dim } else { 0 };
+        let kept = |wanted: bool, channels: usize| {
+            let len = E::kept_len(plan.level, blocks.0, channels);
+            plan.pool.take(if wanted { len } else { 0 })
+        };
         Self {
-            tiles: TileRoom::new(arguments),
+            tiles: TileRoom::new(arguments, !has_own_bias(arguments)),
             dq: plan.pool.take(len),
+            gather: GatherRoom::new(plan.pool, plan.level, dims.head_dim, blocks),
+            kept: [
+                kept(arguments.dk.is_some(), dims.head_dim),
+                kept(arguments.dv.is_some(), dims.value_dim),
+            ],
         }
     }
 }
@@ -237,15 +257,26 @@ pub(super) struct TileRoom<E: Blocks> {
     memory: Buffer<E::Sum>,
     queries: Buffer<E::Packed>,
     gradients: Buffer<E::Packed>,
+    /// Probabilities and gradients of scores as products want them; empty where nothing is rounded.
+    rounded: Buffer<E::Packed>,
 }
 
 impl<E: Blocks> TileRoom<E> {
-    pub(super) fn new(arguments: &Backward<'_, E>) -> Self {
+    /// Room for a pass in which the blocks of scores are rounded, where products want them so and there is no dropout, or for one in
+    /// which they are not.
+    pub(super) fn new(arguments: &Backward<'_, E>, rounds: bool) -> Self {
         let Backward { plan, dims, .. } = arguments;
         let lengths = plan.backward_memory(dims);
-        let (block_q, _) = plan.blocks(dims);
+        let (block_q, block_k) = plan.blocks(dims);
+        let rounds = rounds && plan.dropout.is_none();
+        let rounded = if rounds {
+            E::rounded_len(plan.level, block_q * block_k)
+        } else {
+            0
+        };
         Self {
             lengths,
+            rounded: plan.pool.take(rounded),
             memory: plan.pool.take(total(&lengths)),
             queries: plan.pool.take(E::packed_len(dims.head_dim, block_q)),
             gradients: plan.pool.take(E::packed_len(dims.value_dim, block_q)),
@@ -254,14 +285,24 @@ impl<E: Blocks> TileRoom<E> {
 }
 
 /// A block of scores in the backward pass, `[keys, width]` with the queries across.
-pub(super) struct Tile<'a, R> {
+pub(super) struct Tile<'a, E: Blocks> {
     /// The first key, and how many.
     pub(super) keys: (usize, usize),
     /// Probabilities, after dropout.
-    pub(super) probabilities: &'a [R],
+    pub(super) probabilities: Weights<'a, E>,
     /// The gradient of the scores.
-    pub(super) dscores: &'a [R],
+    pub(super) dscores: Weights<'a, E>,
     pub(super) width: usize,
+}
+
+impl<'a, E: Blocks> Tile<'a, E> {
+    /// The gradient of the scores of a pass that asked for no rounding.
+    pub(super) fn full_dscores(&self) -> &'a [E::Sum] {
+        match self.dscores {
+            Weights::Full(dscores) => dscores,
+            Weights::Rounded(_) => unreachable!("nobody asked for rounded gradients"),
+        }
+    }
 }
 
 /// Calls `visit` with every block of scores of a block of queries.
@@ -271,7 +312,7 @@ pub(super) fn for_each_tile<E: Blocks>(
     first: usize,
     count: usize,
     room: &mut TileRoom<E>,
-    mut visit: impl FnMut(&Tile<'_, E::Sum>),
+    mut visit: impl FnMut(&Tile<'_, E>),
 ) {
     let Backward {
         plan,
@@ -340,10 +381,30 @@ pub(super) fn for_each_tile<E: Blocks>(
         let value_block = v.block(b, value_head, keys.0, keys.1);
         E::scores(level, one, value_block, gradients, width, dscores);
         plan.dropout_factors(dims, (b, h), (first, count), keys, factors, width);
-        softmax_again(level, scores, dscores, width, log_sums, delta, factors);
+        let again = Again {
+            scores: &mut *scores,
+            gradients: &mut *dscores,
+            width,
+            lse: log_sums,
+            delta,
+            factors,
+        };
+        let rounded = match &mut room.rounded[..] {
+            [] => None,
+            rounded => E::softmax_again(level, &again, rounded),
+        };
+        let (probabilities, dscores) = match rounded {
+            Some([probabilities, dscores]) => {
+                (Weights::Rounded(probabilities), Weights::Rounded(dscores))
+            }
+            None => {
+                softmax_again(level, again);
+                (Weights::Full(&*scores), Weights::Full(&*dscores))
+            }
+        };
         visit(&Tile {
             keys,
-            probabilities: scores,
+            probabilities,
             dscores,
             width,
         });
@@ -365,51 +426,66 @@ fn query_block<E: Blocks>(
     let (zero, one) = (E::Sum::ZERO, E::Sum::ONE);
     let (d, dv) = (dims.head_dim, dims.value_dim);
     let (key_head, value_head) = (dims.key_head(h), dims.value_head(h));
-    let own_bias = arguments.dbias.as_ref().filter(|dbias| dbias.is_own(dims));
-    let Room { tiles, dq: own } = room;
+    let own_bias = arguments.dbias.as_ref().filter(|_| has_own_bias(arguments));
+    let Room {
+        tiles,
+        dq: own,
+        gather,
+        kept: [kept_q, kept_dy],
+    } = room;
     // SAFETY: these queries of this head are this task's.
     let place = unsafe { place::<E>(&arguments.dq, (b, h), first, count) };
     let delivered = place.is_some();
-    let dq = match place {
-        Some(place) => place,
-        None if arguments.dq.is_some() => &mut own[..count * d],
-        None => &mut [],
-    };
+    let width = count.next_multiple_of(LANE_GRAIN);
+    let mut dq = arguments.dq.as_ref().map(|_| {
+        let sums = place.unwrap_or(&mut own[..]);
+        Gathered::<E>::new(plan.level, d, (count, width), sums, gather)
+    });
+    let (q, dy) = (
+        arguments.q.block(b, h, first, count),
+        arguments.dy.block(b, h, first, count),
+    );
+    if arguments.dk.is_some() {
+        E::keep(plan.level, q, kept_q);
+    }
+    if arguments.dv.is_some() {
+        E::keep(plan.level, dy, kept_dy);
+    }
     let beta = |new: bool| if new { zero } else { one };
-    let mut empty = true;
     for_each_tile(arguments, (b, h), first, count, tiles, |tile| {
         let (start, keys) = tile.keys;
-        // [keys, queries] without the lanes beyond.
-        let probabilities = MatRef::strided(tile.probabilities, keys, count, tile.width, 1);
-        let dscores = MatRef::strided(tile.dscores, keys, count, tile.width, 1);
+        let across = |weights| Across {
+            weights,
+            keys,
+            count,
+            width: tile.width,
+        };
+        let (probabilities, dscores) = (across(tile.probabilities), across(tile.dscores));
         if arguments.dv.is_some() {
             // SAFETY: this head of values is this task's.
             let sum = unsafe { sums.dv(arguments, (b, value_head)) };
             let sum = MatMut::row_major(&mut sum[start * dv..(start + keys) * dv], keys, dv);
-            let dy = arguments.dy.block(b, h, first, count);
-            E::weigh(plan.level, one, probabilities, dy, beta(new.1), sum);
+            let beta = beta(new.1);
+            E::weigh_kept(plan.level, one, probabilities, dy, kept_dy, beta, sum);
         }
         if arguments.dk.is_some() {
             // SAFETY: this head of keys is this task's.
             let sum = unsafe { sums.dk(arguments, (b, key_head)) };
             let sum = MatMut::row_major(&mut sum[start * d..(start + keys) * d], keys, d);
-            let q = arguments.q.block(b, h, first, count);
-            E::weigh(plan.level, plan.scale, dscores, q, beta(new.0), sum);
+            let beta = beta(new.0);
+            E::weigh_kept(plan.level, plan.scale, dscores, q, kept_q, beta, sum);
         }
-        if arguments.dq.is_some() {
-            let sum = MatMut::row_major(&mut *dq, count, d);
+        if let Some(dq) = &mut dq {
             let k = arguments.k.block(b, key_head, start, keys);
-            E::weigh(plan.level, plan.scale, dscores.t(), k, beta(empty), sum);
+            dq.add(plan.scale, (tile.dscores, keys), k);
         }
         if let Some(dbias) = own_bias {
             // SAFETY: the bias of these queries of this head is this task's.
             unsafe { dbias.add(dims, (b, h), (first, count), tile) };
         }
-        empty = false;
     });
-    if empty {
-        dq.fill(zero);
-    }
+    let Some(dq) = dq else { return };
+    let dq = dq.into_rows();
     if let Some((to, how)) = &arguments.dq
         && !delivered
     {

@@ -221,17 +221,17 @@ impl<'a, R: SimdReal> BiasMut<'a, R> {
     ///
     /// # Safety
     /// Nobody else has the elements of these queries of this head.
-    pub(super) unsafe fn add(
+    pub(super) unsafe fn add<E: Blocks<Sum = R>>(
         &self,
         dims: &Dims,
         (b, h): (usize, usize),
         queries: (usize, usize),
-        tile: &Tile<'_, R>,
+        tile: &Tile<'_, E>,
     ) {
-        let (first, count) = tile.keys;
+        let ((first, count), dscores) = (tile.keys, tile.full_dscores());
         let Some(strides) = self.strides else {
             let mut sum = 0.0;
-            for (p, row) in tile.dscores.chunks_exact(tile.width).enumerate() {
+            for (p, row) in dscores.chunks_exact(tile.width).enumerate() {
                 for (i, ds) in row[..queries.1].iter().enumerate() {
                     sum -= ds.to_f64() * distance(dims, queries.0 + i, first + p);
                 }
@@ -245,7 +245,7 @@ impl<'a, R: SimdReal> BiasMut<'a, R> {
                 b * strides[0] + h * strides[1] + (queries.0 + i) * strides[2] + first * strides[3];
             for p in 0..count {
                 // SAFETY: the caller's.
-                unsafe { *self.at(start + p * strides[3]) += tile.dscores[p * tile.width + i] };
+                unsafe { *self.at(start + p * strides[3]) += dscores[p * tile.width + i] };
             }
         }
     }
@@ -272,7 +272,7 @@ pub(super) fn run<E: Blocks>(arguments: &Backward<'_, E>) {
     };
     let engine = E::engine(plan.level);
     for_each(plan.parallel, 0..tasks.iter().product(), 1, &|pieces| {
-        let mut room = TileRoom::new(arguments);
+        let mut room = TileRoom::new(arguments, false);
         for task in pieces {
             let (b, rest) = (task / (tasks[1] * tasks[2]), task % (tasks[1] * tasks[2]));
             for b in of(0, b) {
@@ -280,7 +280,7 @@ pub(super) fn run<E: Blocks>(arguments: &Backward<'_, E>) {
                     for block in of(2, rest % tasks[2]) {
                         let first = block * block_q;
                         let count = block_q.min(dims.queries - first);
-                        let add = |tile: &Tile<'_, E::Sum>| {
+                        let add = |tile: &Tile<'_, E>| {
                             // SAFETY: everything that shares these elements is in this task.
                             unsafe { dbias.add(dims, (b, h), (first, count), tile) };
                         };

@@ -18,6 +18,7 @@ use nd_simd::matmul::{
     multiply_packed, pack_bf16, packed_bf16_len,
 };
 
+use super::again::{Again, softmax_again_rounded};
 use super::turn::turn;
 
 /// An element of queries, keys and values: f32, f64, bf16, f16.
@@ -57,6 +58,47 @@ pub struct Bf16;
 /// f16, summed in f32.
 #[derive(Clone, Copy, Debug)]
 pub struct F16;
+
+/// Weights of a block, or gradients of scores.
+#[derive(Debug)]
+pub(super) enum Weights<'a, E: Blocks + ?Sized> {
+    /// As they were computed.
+    Full(&'a [E::Sum]),
+    /// As the products want them: of [`Blocks::softmax_again`].
+    Rounded(&'a [E::Packed]),
+}
+
+impl<E: Blocks + ?Sized> Clone for Weights<'_, E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<E: Blocks + ?Sized> Copy for Weights<'_, E> {}
+
+/// A block of weights, `[keys, width]` with the queries across; those from `count` on belong to none.
+#[derive(Debug)]
+pub struct Across<'a, E: Blocks + ?Sized> {
+    pub(super) weights: Weights<'a, E>,
+    pub(super) keys: usize,
+    pub(super) count: usize,
+    pub(super) width: usize,
+}
+
+impl<'a, E: Blocks + ?Sized> Across<'a, E> {
+    /// `[keys, queries]`
+    fn plain<T: Element>(&self, weights: &'a [T]) -> MatRef<'a, T> {
+        MatRef::strided(weights, self.keys, self.count, self.width, 1)
+    }
+
+    /// `[keys, queries]` of a kind that rounds none.
+    fn full(&self) -> MatRef<'a, E::Sum> {
+        match self.weights {
+            Weights::Full(weights) => self.plain(weights),
+            Weights::Rounded(_) => unreachable!("this kind of number does not round weights"),
+        }
+    }
+}
 
 /// The block products of a kind of number.
 pub trait Blocks: 'static {
@@ -104,6 +146,67 @@ pub trait Blocks: 'static {
         beta: Self::Sum,
         to: MatMut<'_, Self::Sum>,
     );
+
+    /// Whether [`Blocks::gather`] has its sums channel by channel, when there are so many and blocks of queries are `width` wide.
+    fn gathers_across(_level: SimdLevel, _channels: usize, _width: usize) -> bool {
+        false
+    }
+
+    /// Elements of the room that [`Blocks::gather`] needs for blocks of so many keys and queries.
+    fn gather_len(_level: SimdLevel, _channels: usize, _keys: usize, _width: usize) -> usize {
+        0
+    }
+
+    /// `sums = alpha weights^T tokens + beta sums`, for each query a sum over the keys: `[queries, channels]`, or
+    /// `[channels, width]` where [`Blocks::gathers_across`].
+    fn gather(
+        level: SimdLevel,
+        alpha: Self::Sum,
+        across: Across<'_, Self>,
+        tokens: MatRef<'_, Self::Element>,
+        beta: Self::Sum,
+        sums: &mut [Self::Sum],
+        _room: &mut [Self::Packed],
+    ) {
+        let sums = MatMut::row_major(sums, across.count, tokens.cols());
+        Self::weigh(level, alpha, across.full().t(), tokens, beta, sums);
+    }
+
+    /// Elements that [`Blocks::keep`] writes at most.
+    fn kept_len(_level: SimdLevel, _tokens: usize, _channels: usize) -> usize {
+        0
+    }
+
+    /// Lays out tokens that several products of [`Blocks::weigh_kept`] will read.
+    fn keep(_level: SimdLevel, _tokens: MatRef<'_, Self::Element>, _kept: &mut [Self::Packed]) {}
+
+    /// `to = alpha weights tokens + beta to`, `[keys, channels]`, with tokens of which [`Blocks::keep`] has written the layout.
+    fn weigh_kept(
+        level: SimdLevel,
+        alpha: Self::Sum,
+        across: Across<'_, Self>,
+        tokens: MatRef<'_, Self::Element>,
+        _kept: &[Self::Packed],
+        beta: Self::Sum,
+        to: MatMut<'_, Self::Sum>,
+    ) {
+        Self::weigh(level, alpha, across.full(), tokens, beta, to);
+    }
+
+    /// Elements that [`Blocks::softmax_again`] writes for a block of scores, where it does.
+    fn rounded_len(_level: SimdLevel, _scores: usize) -> usize {
+        0
+    }
+
+    /// From scores and gradients of probabilities to probabilities and gradients of scores, rounded as the products that follow want them;
+    /// `None` where that is not done, and then nothing has been.
+    fn softmax_again<'a>(
+        _level: SimdLevel,
+        _again: &Again<'_, Self::Sum>,
+        _rounded: &'a mut [Self::Packed],
+    ) -> Option<[&'a [Self::Packed]; 2]> {
+        None
+    }
 
     /// The scalar product of two tokens.
     fn dot(level: SimdLevel, a: &[Self::Element], b: &[Self::Element]) -> Self::Sum;
@@ -211,6 +314,26 @@ fn add_rounded<E: Operand>(from: &[f32], to: &mut [E], round: impl Fn(f32) -> E)
     }
 }
 
+/// `to = alpha weights tokens + beta to` of numbers that are rounded to bf16, or are that.
+fn rounded_product<A: Operand>(
+    level: SimdLevel,
+    alpha: f32,
+    weights: MatRef<'_, A>,
+    tokens: MatRef<'_, bf16>,
+    beta: f32,
+    to: MatMut<'_, f32>,
+) {
+    let (bf16, plain) = (Precision::Bf16, Epilogue::default());
+    multiply_half(level, bf16, alpha, weights, tokens, beta, to, plain);
+}
+
+impl Bf16 {
+    /// Whether products of the calling thread read right operands in pairs of rows, so that laying one out beforehand saves work.
+    fn multiplies_pairs(level: SimdLevel) -> bool {
+        level == SimdLevel::Avx512 && Bf16Engine::current() != Bf16Engine::Widen
+    }
+}
+
 impl Blocks for Bf16 {
     type Element = bf16;
     type Sum = f32;
@@ -260,8 +383,125 @@ impl Blocks for Bf16 {
         beta: f32,
         to: MatMut<'_, f32>,
     ) {
-        let (bf16, plain) = (Precision::Bf16, Epilogue::default());
-        multiply_half(level, bf16, alpha, weights, tokens, beta, to, plain);
+        rounded_product(level, alpha, weights, tokens, beta, to);
+    }
+
+    /// Weights as they lie are nearly a right operand: rows side by side in pairs. As a left one they have to be transposed, for which few
+    /// channels of tokens are less to transpose.
+    fn gathers_across(level: SimdLevel, channels: usize, width: usize) -> bool {
+        Self::multiplies_pairs(level) && 2 * channels <= width
+    }
+
+    fn gather_len(level: SimdLevel, channels: usize, keys: usize, width: usize) -> usize {
+        if Self::gathers_across(level, channels, width) {
+            packed_bf16_len(keys, width)
+        } else {
+            0
+        }
+    }
+
+    fn gather(
+        level: SimdLevel,
+        alpha: f32,
+        across: Across<'_, Self>,
+        tokens: MatRef<'_, bf16>,
+        beta: f32,
+        sums: &mut [f32],
+        room: &mut [bf16],
+    ) {
+        let (keys, channels, width) = (across.keys, tokens.cols(), across.width);
+        if !Self::gathers_across(level, channels, width) {
+            let sums = MatMut::row_major(sums, across.count, channels);
+            match across.weights {
+                Weights::Full(weights) => {
+                    let weights = across.plain(weights).t();
+                    Self::weigh(level, alpha, weights, tokens, beta, sums);
+                }
+                Weights::Rounded(weights) => {
+                    let weights = across.plain(weights).t();
+                    rounded_product(level, alpha, weights, tokens, beta, sums);
+                }
+            }
+            return;
+        }
+        let room = &mut room[..packed_bf16_len(keys, width)];
+        match across.weights {
+            Weights::Full(weights) => {
+                pack_bf16(level, MatRef::row_major(weights, keys, width), room);
+            }
+            Weights::Rounded(weights) => {
+                pack_bf16(level, MatRef::row_major(weights, keys, width), room);
+            }
+        }
+        let (packed, plain) = (PackedBf16::new(room, keys, width), Epilogue::default());
+        let sums = MatMut::row_major(sums, channels, width);
+        multiply_packed(level, alpha, tokens.t(), packed, beta, sums, plain);
+    }
+
+    fn kept_len(level: SimdLevel, tokens: usize, channels: usize) -> usize {
+        if Self::multiplies_pairs(level) {
+            packed_bf16_len(tokens, channels)
+        } else {
+            0
+        }
+    }
+
+    fn keep(level: SimdLevel, tokens: MatRef<'_, bf16>, kept: &mut [bf16]) {
+        let len = Self::kept_len(level, tokens.rows(), tokens.cols());
+        if len > 0 {
+            pack_bf16(level, tokens, &mut kept[..len]);
+        }
+    }
+
+    fn weigh_kept(
+        level: SimdLevel,
+        alpha: f32,
+        across: Across<'_, Self>,
+        tokens: MatRef<'_, bf16>,
+        kept: &[bf16],
+        beta: f32,
+        to: MatMut<'_, f32>,
+    ) {
+        let (rows, cols) = (tokens.rows(), tokens.cols());
+        let len = Self::kept_len(level, rows, cols);
+        if len == 0 {
+            return Self::weigh(level, alpha, across.full(), tokens, beta, to);
+        }
+        let (kept, plain) = (
+            PackedBf16::new(&kept[..len], rows, cols),
+            Epilogue::default(),
+        );
+        match across.weights {
+            Weights::Full(weights) => {
+                multiply_packed(level, alpha, across.plain(weights), kept, beta, to, plain);
+            }
+            Weights::Rounded(weights) => {
+                multiply_packed(level, alpha, across.plain(weights), kept, beta, to, plain);
+            }
+        }
+    }
+
+    fn rounded_len(level: SimdLevel, scores: usize) -> usize {
+        if Self::multiplies_pairs(level) {
+            2 * scores
+        } else {
+            0
+        }
+    }
+
+    fn softmax_again<'a>(
+        level: SimdLevel,
+        again: &Again<'_, f32>,
+        rounded: &'a mut [bf16],
+    ) -> Option<[&'a [bf16]; 2]> {
+        let len = again.scores.len();
+        let rounded = &mut rounded[..Self::rounded_len(level, len)];
+        if rounded.is_empty() {
+            return None;
+        }
+        let (probabilities, dscores) = rounded.split_at_mut(len);
+        softmax_again_rounded(level, again, probabilities, dscores)
+            .then_some([&*probabilities, &*dscores])
     }
 
     fn dot(_: SimdLevel, a: &[bf16], b: &[bf16]) -> f32 {

@@ -2,15 +2,15 @@
 
 use nd_core::autograd::Accumulate;
 use nd_core::{Buffer, Element, Real};
-use nd_simd::matmul::{MatMut, MatRef};
 
-use super::element::{Blocks, with_engine};
+use super::element::{Blocks, Weights, with_engine};
+use super::gathered::{GatherRoom, Gathered};
 use super::mask::Visibility;
 use super::memory::{pieces, total};
 use super::plan::{Dims, FlashPlan, LANE_GRAIN};
 use super::sums::deliver;
 use super::tasks::{for_each, grain};
-use super::tile::{Running, finish, online_softmax, scale_rows};
+use super::tile::{Running, finish, online_softmax};
 use super::views::{HeadLayout, HeadsMut, HeadsRef};
 
 /// The arguments of a forward pass.
@@ -58,8 +58,8 @@ pub(super) fn run<E: Blocks>(arguments: &Forward<'_, E>) {
     let work = block_q * dims.keys * (dims.head_dim + dims.value_dim);
     let engine = E::engine(plan.level);
     for_each(plan.parallel, 0..tasks, grain(tasks, work), &|tasks| {
-        let mut room = Room::new(arguments);
         with_engine(engine, || {
+            let mut room = Room::new(arguments);
             for task in tasks {
                 let (pair, block) = (task / blocks, task % blocks);
                 let first = block * block_q;
@@ -76,6 +76,7 @@ struct Room<E: Blocks> {
     lengths: [usize; 4],
     memory: Buffer<E::Sum>,
     queries: Buffer<E::Packed>,
+    gather: GatherRoom<E>,
 }
 
 impl<E: Blocks> Room<E> {
@@ -85,11 +86,12 @@ impl<E: Blocks> Room<E> {
         } = arguments;
         let in_place = output.layout().is_gapless() && E::as_sums(&mut []).is_some();
         let lengths = plan.forward_memory(dims, in_place);
-        let (block_q, _) = plan.blocks(dims);
+        let blocks = plan.blocks(dims);
         Self {
             lengths,
             memory: plan.pool.take(total(&lengths)),
-            queries: plan.pool.take(E::packed_len(dims.head_dim, block_q)),
+            queries: plan.pool.take(E::packed_len(dims.head_dim, blocks.0)),
+            gather: GatherRoom::new(plan.pool, plan.level, dims.value_dim, blocks),
         }
     }
 }
@@ -124,8 +126,9 @@ fn query_block<E: Blocks>(
     let place = unsafe { output.rows(b, h, first, count) };
     let (out, delivered) = match place.and_then(E::as_sums) {
         Some(place) => (place, true),
-        None => (&mut out[..count * dv], false),
+        None => (out, false),
     };
+    let mut out = Gathered::<E>::new(level, dv, (count, width), out, &mut room.gather);
     let tokens = q.block(b, h, first, count);
     E::pack(level, tokens, plan.scale, queries, width);
     let (base, rest) = stats.split_at_mut(width);
@@ -133,7 +136,6 @@ fn query_block<E: Blocks>(
     let factor = &mut rest[..width];
     base.fill(lowest);
     sum.fill(zero);
-    let mut empty = true;
     let (start, end) = visibility.keys_of(b, first, count);
     let mut key = start;
     while key < end {
@@ -151,8 +153,8 @@ fn query_block<E: Blocks>(
             sum: &mut *sum,
             factor: &mut *factor,
         };
-        if online_softmax(level, tile, width, running) && !empty {
-            scale_rows(level, out, dv, &factor[..count]);
+        if online_softmax(level, tile, width, running) {
+            out.scale(factor);
         }
         if plan.dropout.is_some() {
             let factors = &mut factors[..keys.1 * width];
@@ -161,25 +163,18 @@ fn query_block<E: Blocks>(
                 *x *= factor;
             }
         }
-        E::weigh(
-            level,
-            one,
-            MatRef::strided(tile, count, keys.1, 1, width),
-            v.block(b, value_head, keys.0, keys.1),
-            if empty { zero } else { one },
-            MatMut::row_major(out, count, dv),
-        );
-        empty = false;
+        let values = v.block(b, value_head, keys.0, keys.1);
+        out.add(one, (Weights::Full(tile), keys.1), values);
     }
     finish(level, base, sum, factor);
     // SAFETY: as above.
     if let Some(logs) = unsafe { lse.rows(b, h, first, count) } {
         logs.copy_from_slice(&base[..count]);
     }
-    if empty {
-        out.fill(zero);
-    } else {
-        scale_rows(level, out, dv, &factor[..count]);
+    out.scale(factor);
+    let any = !out.is_empty();
+    let out = out.into_rows();
+    if any {
         for (row, _) in out
             .chunks_exact_mut(dv.max(1))
             .zip(&*sum)

@@ -20,6 +20,7 @@
 //!
 //! Known weakness: very short sequences are nothing but edges; standard attention serves those.
 
+mod again;
 mod arrays;
 mod attention;
 mod backward;
@@ -27,6 +28,7 @@ mod bias;
 mod element;
 mod exponential;
 mod forward;
+mod gathered;
 mod mask;
 mod memory;
 pub(crate) mod op;

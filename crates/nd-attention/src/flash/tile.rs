@@ -184,88 +184,6 @@ pub(super) fn finish<R: SimdReal>(level: SimdLevel, base: &mut [R], sum: &[R], f
     dispatch(level, Finish { base, sum, factor });
 }
 
-/// Probabilities again, and the gradient of the scores.
-struct Again<'a, R> {
-    /// Scores, which become probabilities.
-    scores: &'a mut [R],
-    /// Gradients of the probabilities, which become those of the scores.
-    gradients: &'a mut [R],
-    width: usize,
-    /// The logarithm of each query's sum of exponentials, infinite where it sees nothing.
-    lse: &'a [R],
-    /// The product of each query's output and its gradient.
-    delta: &'a [R],
-    /// Factors of dropout, as the tile, or nothing.
-    factors: &'a [R],
-}
-
-impl<R: SimdReal> Kernel for Again<'_, R> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Isa>(self, simd: S) {
-        let Self {
-            scores,
-            gradients,
-            width,
-            lse,
-            delta,
-            factors,
-        } = self;
-        let lane = |x| Lanes::<S, R>::from_raw(simd, x);
-        let (lse, _) = R::split::<S>(lse);
-        let (delta, _) = R::split::<S>(delta);
-        let rows = scores
-            .chunks_exact_mut(width)
-            .zip(gradients.chunks_exact_mut(width));
-        for (p, (scores, gradients)) in rows.enumerate() {
-            let (scores, _) = R::split_mut::<S>(scores);
-            let (gradients, _) = R::split_mut::<S>(gradients);
-            let row = scores.iter_mut().zip(gradients).zip(lse.iter().zip(delta));
-            if factors.is_empty() {
-                for ((score, gradient), (&lse, &delta)) in row {
-                    let probability = weight(lane(*score) - lane(lse));
-                    let ds = probability * (lane(*gradient) - lane(delta));
-                    *score = probability.raw();
-                    *gradient = ds.raw();
-                }
-            } else {
-                let (factors, _) = R::split::<S>(&factors[p * width..(p + 1) * width]);
-                for (((score, gradient), (&lse, &delta)), &factor) in row.zip(factors) {
-                    let probability = weight(lane(*score) - lane(lse));
-                    let dropped = probability * lane(factor);
-                    let ds = probability * (lane(*gradient) * lane(factor) - lane(delta));
-                    *score = dropped.raw();
-                    *gradient = ds.raw();
-                }
-            }
-        }
-    }
-}
-
-/// From scores and gradients of probabilities to (dropped) probabilities and gradients of scores.
-pub(super) fn softmax_again<R: SimdReal>(
-    level: SimdLevel,
-    scores: &mut [R],
-    gradients: &mut [R],
-    width: usize,
-    lse: &[R],
-    delta: &[R],
-    factors: &[R],
-) {
-    dispatch(
-        level,
-        Again {
-            scores,
-            gradients,
-            width,
-            lse,
-            delta,
-            factors,
-        },
-    );
-}
-
 /// `x *= factor`, row by row.
 struct ScaleRows<'a, R> {
     x: &'a mut [R],
@@ -296,4 +214,31 @@ pub(super) fn scale_rows<R: SimdReal>(level: SimdLevel, x: &mut [R], cols: usize
     if cols > 0 {
         dispatch(level, ScaleRows { x, cols, factors });
     }
+}
+
+/// `x *= factors` in every row.
+struct ScaleColumns<'a, R> {
+    x: &'a mut [R],
+    factors: &'a [R],
+}
+
+impl<R: SimdReal> Kernel for ScaleColumns<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Isa>(self, simd: S) {
+        let (factors, _) = R::split::<S>(self.factors);
+        for row in self.x.chunks_exact_mut(self.factors.len()) {
+            let (row, _) = R::split_mut::<S>(row);
+            for (x, &factor) in row.iter_mut().zip(factors) {
+                let factor = Lanes::<S, R>::from_raw(simd, factor);
+                *x = (Lanes::from_raw(simd, *x) * factor).raw();
+            }
+        }
+    }
+}
+
+/// Multiplies each column by its factor; there is a multiple of 16 of them.
+pub(super) fn scale_columns<R: SimdReal>(level: SimdLevel, x: &mut [R], factors: &[R]) {
+    dispatch(level, ScaleColumns { x, factors });
 }

@@ -5,12 +5,12 @@ use std::any::Any;
 use nd_core::{Element, Real};
 use nd_simd::SimdReal;
 
+use super::again::{Again, softmax_again};
 use super::element::{Bf16, Blocks, F16, Full, with_engine};
 use super::mask::Visibility;
 use super::memory::{pieces, total};
 use super::plan::{Dims, FlashPlan, LANE_GRAIN, compiled_here};
 use super::tasks::for_each;
-use super::tile::softmax_again;
 use super::views::{HeadLayout, HeadsMut, HeadsRef};
 
 /// Which weights are wanted.
@@ -186,7 +186,15 @@ fn query_block<E: Blocks>(
             scores,
             width,
         );
-        softmax_again(level, scores, unused, width, log_sums, zeros, &[]);
+        let again = Again {
+            scores: &mut *scores,
+            gradients: unused,
+            width,
+            lse: log_sums,
+            delta: zeros,
+            factors: &[],
+        };
+        softmax_again(level, again);
         for i in 0..count {
             // SAFETY: as in `run`.
             let row = unsafe { arguments.to.row(b, to, first + i) };

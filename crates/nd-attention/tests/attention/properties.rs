@@ -11,7 +11,8 @@ use nd_simd::SimdReal;
 use nd_testing::cases::normals;
 use proptest::prelude::*;
 
-/// Relative to the largest element of a tensor: a few hundred roundings.
+/// Relative to the largest element of a tensor, or to the sum of the absolute values of the terms of an element, whatever is more: a few
+/// hundred roundings.
 const TOLERANCE_F32: f64 = 1e-5;
 /// As above.
 const TOLERANCE_F64: f64 = 1e-12;
@@ -233,7 +234,8 @@ impl Case {
             residual: Some(&residual),
         };
         let expected = specification.forward();
-        let gradients = specification.backward(&spread(&dy, &yl), None);
+        let dys = spread(&dy, &yl);
+        let gradients = specification.backward(&dys, None);
         let shared = |each: &[f64], layout: &HeadLayout| -> Vec<f64> {
             let (share, channels) = (heads / layout.heads, layout.channels);
             let mut out = vec![0.0; layout.count() * channels];
@@ -246,22 +248,34 @@ impl Case {
             }
             out
         };
+        let terms = absolute_terms(&specification, &expected, &dys);
         let mut wanted = vec![
-            ("y", spread(&y, &yl), expected.output),
-            ("dq", spread(&dq, &ql), gradients.dq),
-            ("dk", wide(&dk), shared(&gradients.dk, &kl)),
-            ("dv", wide(&dv), shared(&gradients.dv, &vl)),
+            ("y", spread(&y, &yl), expected.output, None),
+            ("dq", spread(&dq, &ql), gradients.dq, Some(terms.dq)),
+            (
+                "dk",
+                wide(&dk),
+                shared(&gradients.dk, &kl),
+                Some(shared(&terms.dk, &kl)),
+            ),
+            ("dv", wide(&dv), shared(&gradients.dv, &vl), None),
         ];
         if self.bias {
-            let mut sums = vec![0.0; queries * keys];
-            for (at, ds) in gradients.dscores.iter().enumerate() {
-                sums[at % (queries * keys)] += ds;
-            }
-            wanted.push(("dbias", wide(&dbias), sums));
+            let over_heads = |each: &[f64]| {
+                let mut sums = vec![0.0; queries * keys];
+                for (at, ds) in each.iter().enumerate() {
+                    sums[at % (queries * keys)] += ds;
+                }
+                sums
+            };
+            let terms = over_heads(&terms.dscores);
+            let sums = over_heads(&gradients.dscores);
+            wanted.push(("dbias", wide(&dbias), sums, Some(terms)));
         }
-        for (what, found, expected) in wanted {
-            let size = expected.iter().fold(1.0_f64, |a, b| a.max(b.abs()));
+        for (what, found, expected, terms) in wanted {
+            let largest = expected.iter().fold(1.0_f64, |a, b| a.max(b.abs()));
             for (at, (a, b)) in found.iter().zip(&expected).enumerate() {
+                let size = terms.as_ref().map_or(largest, |t| largest.max(t[at]));
                 prop_assert!(
                     (a - b).abs() <= tolerance * size,
                     "{level} {}: {what}[{at}] is {a}, expected {b}",
@@ -271,6 +285,45 @@ impl Case {
         }
         Ok(())
     }
+}
+
+/// The gradients of queries, keys and scores with every term of their sums made positive, `P (|dP| + |delta|)` in the place of
+/// `P (dP - delta)` and so on. Where terms cancel, as with a single key, whose gradient is zero, rounding errors are in proportion to these.
+fn absolute_terms(
+    of: &reference::Attention<'_>,
+    values: &reference::Values,
+    dy: &[f64],
+) -> reference::Gradients {
+    let [batch, heads, queries, keys, dim, value_dim] = of.dims;
+    let mut terms = reference::Gradients {
+        dq: vec![0.0; of.q.len()],
+        dk: vec![0.0; of.k.len()],
+        dv: Vec::new(),
+        dscores: Vec::with_capacity(values.probabilities.len()),
+    };
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a * b).abs()).sum::<f64>();
+    for head in 0..batch * heads {
+        let (b, h) = (head / heads, head % heads);
+        let at = |tokens: usize, n: usize, channels: usize| {
+            let start = ((b * tokens + n) * heads + h) * channels;
+            start..start + channels
+        };
+        for i in 0..queries {
+            let (of_query, of_output) = (at(queries, i, dim), at(queries, i, value_dim));
+            let delta = dot(&dy[of_output.clone()], &values.output[of_output.clone()]);
+            for j in 0..keys {
+                let p = values.probabilities[(head * queries + i) * keys + j];
+                let (of_key, of_value) = (at(keys, j, dim), at(keys, j, value_dim));
+                let ds = p * (dot(&dy[of_output.clone()], &of.v[of_value]) + delta);
+                for c in 0..dim {
+                    terms.dq[of_query.start + c] += of.scale * ds * of.k[of_key.start + c].abs();
+                    terms.dk[of_key.start + c] += of.scale * ds * of.q[of_query.start + c].abs();
+                }
+                terms.dscores.push(ds);
+            }
+        }
+    }
+    terms
 }
 
 fn wide<R: SimdReal>(x: &[R]) -> Vec<f64> {

@@ -117,6 +117,8 @@ impl Bf16Engine {
             Self::best()
         );
         let _restore = Restore(SCOPE.replace(Some(self)));
+        #[cfg(target_arch = "x86_64")]
+        let _tiles = (self == Self::Amx).then(super::amx::KeepTiles::new);
         f()
     }
 

@@ -7,6 +7,7 @@
 //! tmm6 tmm7    two tiles of B          16 pairs x 16 columns
 //! ```
 
+use std::cell::Cell;
 use std::marker::PhantomData;
 
 /// Rows of a tile, and of A's numbers in pairs that a row holds.
@@ -22,12 +23,63 @@ struct Shapes {
     rows: [u8; 16],
 }
 
-/// Tiles of this thread, until it is dropped.
+thread_local! {
+    /// How many [`KeepTiles`] of this thread are alive.
+    static KEEPERS: Cell<usize> = const { Cell::new(0) };
+    /// The rows of the upper and lower tiles that are configured and kept.
+    static KEPT: Cell<Option<(usize, usize)>> = const { Cell::new(None) };
+}
+
+/// While it is alive, what a [`TileGuard`] of this thread configures stays for the next one that wants the same shapes: loading and
+/// releasing a configuration takes 100 ns, as long as a small product.
+pub(in crate::matmul::half) struct KeepTiles {
+    /// A configuration belongs to its thread.
+    not_send: PhantomData<*const ()>,
+}
+
+impl KeepTiles {
+    pub(in crate::matmul::half) fn new() -> Self {
+        KEEPERS.set(KEEPERS.get() + 1);
+        Self {
+            not_send: PhantomData,
+        }
+    }
+}
+
+impl Drop for KeepTiles {
+    fn drop(&mut self) {
+        KEEPERS.set(KEEPERS.get() - 1);
+        if KEEPERS.get() == 0 && KEPT.take().is_some() {
+            // SAFETY: something was configured, so the instruction exists; no guard is alive, for those end before this.
+            unsafe { release() };
+        }
+    }
+}
+
+/// Gives the tiles back: those that are released need not be saved when the system switches threads.
+///
+/// # Safety
+/// The processor has tiles, and no guard of this thread is alive.
+unsafe fn release() {
+    // SAFETY: the caller's.
+    unsafe {
+        std::arch::asm!(
+            "tilerelease",
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack, nomem, preserves_flags),
+        );
+    }
+}
+
+/// Tiles of this thread, until it is dropped, or until the last [`KeepTiles`] is.
 ///
 /// Nothing that rustc makes of Rust code touches a tile, and when the system switches threads or runs a signal's handler, it saves them
 /// (that is the permission). So from here to the drop the configuration holds, unless code in between configures again: guards do
 /// not nest.
 pub(in crate::matmul::half) struct TileGuard {
+    /// Whether the tiles are released with it.
+    releases: bool,
     /// A configuration belongs to its thread.
     not_send: PhantomData<*const ()>,
 }
@@ -39,6 +91,14 @@ impl TileGuard {
     /// The processor has tiles and this process may use them; both numbers of rows are from 1 to 16; no other guard of this thread
     /// is alive.
     pub(super) unsafe fn new(top: usize, bottom: usize) -> Self {
+        let guard = |releases| Self {
+            releases,
+            not_send: PhantomData,
+        };
+        let keeps = KEEPERS.get() > 0;
+        if keeps && KEPT.replace(Some((top, bottom))) == Some((top, bottom)) {
+            return guard(false);
+        }
         let mut shapes = Shapes {
             palette: 1,
             start_row: 0,
@@ -60,22 +120,44 @@ impl TileGuard {
                 options(nostack, readonly, preserves_flags),
             );
         }
-        Self {
-            not_send: PhantomData,
-        }
+        guard(!keeps)
     }
 }
 
 impl Drop for TileGuard {
     fn drop(&mut self) {
-        // SAFETY: the guard proves that the instruction exists. Released tiles need not be saved.
-        unsafe {
-            std::arch::asm!(
-                "tilerelease",
-                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-                options(nostack, nomem, preserves_flags),
-            );
+        if self.releases {
+            // SAFETY: the guard proves that the instruction exists, and there is no other.
+            unsafe { release() };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Tiles;
+    use super::*;
+
+    #[test]
+    fn shapes_are_kept_while_somebody_keeps_them() {
+        if Tiles::new().is_none() {
+            return;
+        }
+        // SAFETY: there are tiles, and guards end before the next.
+        let guard = |top, bottom| unsafe { TileGuard::new(top, bottom) };
+        assert!(guard(16, 16).releases);
+        assert_eq!(KEPT.get(), None);
+        let outer = KeepTiles::new();
+        {
+            let _inner = KeepTiles::new();
+            assert!(!guard(16, 16).releases);
+            assert_eq!(KEPT.get(), Some((16, 16)));
+        }
+        assert_eq!(KEPT.get(), Some((16, 16)));
+        assert!(!guard(3, 16).releases);
+        assert_eq!(KEPT.get(), Some((3, 16)));
+        drop(outer);
+        assert_eq!(KEPT.get(), None);
+        assert!(guard(3, 16).releases);
     }
 }

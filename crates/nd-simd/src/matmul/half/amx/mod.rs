@@ -34,6 +34,7 @@ mod kernel;
 use pulp::x86::V4;
 
 use super::dot::PairDot;
+pub(super) use config::KeepTiles;
 
 /// Proof that tile products of bf16 may be used, and the packing that they share with the dot product.
 #[derive(Clone, Copy)]

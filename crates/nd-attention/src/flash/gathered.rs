@@ -1,0 +1,124 @@
+//! Sums over keys for a block of queries, on their way through [`Blocks::gather`].
+
+use nd_core::{Buffer, Element, MemoryPool, Real, SimdLevel};
+use nd_simd::matmul::MatRef;
+
+use super::element::{Across, Blocks, Weights};
+use super::tile::{scale_columns, scale_rows};
+use super::turn::turn;
+
+/// Working memory of a thread for sums of at most `width` queries over blocks of at most so many keys.
+pub(super) struct GatherRoom<E: Blocks> {
+    packed: Buffer<E::Packed>,
+    /// `[queries, channels]`, where they are summed the other way round.
+    rows: Buffer<E::Sum>,
+}
+
+impl<E: Blocks> GatherRoom<E> {
+    pub(super) fn new(
+        pool: &MemoryPool,
+        level: SimdLevel,
+        channels: usize,
+        (width, keys): (usize, usize),
+    ) -> Self {
+        let across = E::gathers_across(level, channels, width);
+        Self {
+            packed: pool.take(E::gather_len(level, channels, keys, width)),
+            rows: pool.take(if across { width * channels } else { 0 }),
+        }
+    }
+}
+
+/// Sums for `count` queries, so many channels each, in the order of [`Blocks::gather`].
+pub(super) struct Gathered<'a, E: Blocks> {
+    level: SimdLevel,
+    channels: usize,
+    count: usize,
+    width: usize,
+    sums: &'a mut [E::Sum],
+    room: &'a mut GatherRoom<E>,
+    /// Nothing has been added yet; the sums may be anything.
+    empty: bool,
+}
+
+impl<'a, E: Blocks> Gathered<'a, E> {
+    /// Sums that begin as zero, in memory for `width` queries, or for `count` where nothing is gathered across.
+    pub(super) fn new(
+        level: SimdLevel,
+        channels: usize,
+        (count, width): (usize, usize),
+        memory: &'a mut [E::Sum],
+        room: &'a mut GatherRoom<E>,
+    ) -> Self {
+        let queries = if E::gathers_across(level, channels, width) {
+            width
+        } else {
+            count
+        };
+        Self {
+            level,
+            channels,
+            count,
+            width,
+            sums: &mut memory[..queries * channels],
+            room,
+            empty: true,
+        }
+    }
+
+    fn is_across(&self) -> bool {
+        E::gathers_across(self.level, self.channels, self.width)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.empty
+    }
+
+    /// Adds `alpha weights^T tokens`.
+    pub(super) fn add(
+        &mut self,
+        alpha: E::Sum,
+        (weights, keys): (Weights<'_, E>, usize),
+        tokens: MatRef<'_, E::Element>,
+    ) {
+        let across = Across {
+            weights,
+            keys,
+            count: self.count,
+            width: self.width,
+        };
+        let beta = if self.empty {
+            E::Sum::ZERO
+        } else {
+            E::Sum::ONE
+        };
+        let room = &mut self.room.packed;
+        E::gather(self.level, alpha, across, tokens, beta, self.sums, room);
+        self.empty = false;
+    }
+
+    /// Multiplies the sums of each query by its factor.
+    pub(super) fn scale(&mut self, factors: &[E::Sum]) {
+        if self.empty || self.channels == 0 {
+        } else if self.is_across() {
+            scale_columns(self.level, self.sums, &factors[..self.width]);
+        } else {
+            scale_rows(self.level, self.sums, self.channels, &factors[..self.count]);
+        }
+    }
+
+    /// `[queries, channels]`
+    pub(super) fn into_rows(self) -> &'a mut [E::Sum] {
+        let (across, len) = (self.is_across(), self.count * self.channels);
+        if self.empty {
+            self.sums.fill(E::Sum::ZERO);
+        }
+        if !across {
+            return self.sums;
+        }
+        let rows = &mut self.room.rows[..len];
+        let sums = MatRef::strided(self.sums, self.channels, self.count, self.width, 1);
+        turn(self.level, sums, E::Sum::ONE, rows, self.channels);
+        rows
+    }
+}
