@@ -108,7 +108,12 @@ impl Kernel for Rounded<'_, '_> {
             unsafe { x86::rounded(simd, self) };
             return true;
         }
-        let _ = (simd, self);
+        let Self {
+            again,
+            probabilities,
+            dscores,
+        } = self;
+        let _ = (simd, again, probabilities, dscores);
         false
     }
 }

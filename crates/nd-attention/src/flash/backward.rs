@@ -27,7 +27,6 @@ use super::memory::{pieces, total};
 use super::plan::{Dims, FlashPlan, LANE_GRAIN};
 use super::sums::{Sums, Target, deliver, in_place, place};
 use super::tasks::{for_each, grain};
-
 use super::views::HeadsRef;
 
 /// Tasks that there should be at least.
@@ -242,7 +241,12 @@ impl<E: Blocks> Room<E> {
         Self {
             tiles: TileRoom::new(arguments, !has_own_bias(arguments)),
             dq: plan.pool.take(len),
-            gather: GatherRoom::new(plan.pool, plan.level, dims.head_dim, blocks),
+            gather: GatherRoom::new(
+                plan.pool,
+                plan.level,
+                if dq.is_some() { dims.head_dim } else { 0 },
+                blocks,
+            ),
             kept: [
                 kept(arguments.dk.is_some(), dims.head_dim),
                 kept(arguments.dv.is_some(), dims.value_dim),

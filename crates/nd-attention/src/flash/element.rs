@@ -106,7 +106,7 @@ pub trait Blocks: 'static {
     type Element: Element;
     /// What scores, sums and logarithms are.
     type Sum: SimdReal;
-    /// What the right operand of a product of scores is made of.
+    /// What operands are made of that were laid out for a product, or rounded for it.
     type Packed: Element;
 
     /// The engine of the calling thread, if products of this kind ask for one: whoever hands work to other threads takes it along.
@@ -328,7 +328,8 @@ fn rounded_product<A: Operand>(
 }
 
 impl Bf16 {
-    /// Whether products of the calling thread read right operands in pairs of rows, so that laying one out beforehand saves work.
+    /// Whether products of the calling thread read right operands in pairs of rows, so that laying one out beforehand saves work. Rooms
+    /// are as large as this says: they are made where the products are, with the engine of the pass in force.
     fn multiplies_pairs(level: SimdLevel) -> bool {
         level == SimdLevel::Avx512 && Bf16Engine::current() != Bf16Engine::Widen
     }
@@ -389,7 +390,7 @@ impl Blocks for Bf16 {
     /// Weights as they lie are nearly a right operand: rows side by side in pairs. As a left one they have to be transposed, for which few
     /// channels of tokens are less to transpose.
     fn gathers_across(level: SimdLevel, channels: usize, width: usize) -> bool {
-        Self::multiplies_pairs(level) && 2 * channels <= width
+        Self::multiplies_pairs(level) && (1..=width / 2).contains(&channels)
     }
 
     fn gather_len(level: SimdLevel, channels: usize, keys: usize, width: usize) -> usize {
@@ -447,8 +448,8 @@ impl Blocks for Bf16 {
     }
 
     fn keep(level: SimdLevel, tokens: MatRef<'_, bf16>, kept: &mut [bf16]) {
-        let len = Self::kept_len(level, tokens.rows(), tokens.cols());
-        if len > 0 {
+        if Self::multiplies_pairs(level) {
+            let len = Self::kept_len(level, tokens.rows(), tokens.cols());
             pack_bf16(level, tokens, &mut kept[..len]);
         }
     }
@@ -462,11 +463,11 @@ impl Blocks for Bf16 {
         beta: f32,
         to: MatMut<'_, f32>,
     ) {
-        let (rows, cols) = (tokens.rows(), tokens.cols());
-        let len = Self::kept_len(level, rows, cols);
-        if len == 0 {
+        if !Self::multiplies_pairs(level) {
             return Self::weigh(level, alpha, across.full(), tokens, beta, to);
         }
+        let (rows, cols) = (tokens.rows(), tokens.cols());
+        let len = Self::kept_len(level, rows, cols);
         let (kept, plain) = (
             PackedBf16::new(&kept[..len], rows, cols),
             Epilogue::default(),

@@ -99,8 +99,10 @@ impl<'a, E: Blocks> Gathered<'a, E> {
 
     /// Multiplies the sums of each query by its factor.
     pub(super) fn scale(&mut self, factors: &[E::Sum]) {
-        if self.empty || self.channels == 0 {
-        } else if self.is_across() {
+        if self.empty {
+            return;
+        }
+        if self.is_across() {
             scale_columns(self.level, self.sums, &factors[..self.width]);
         } else {
             scale_rows(self.level, self.sums, self.channels, &factors[..self.count]);

@@ -253,7 +253,7 @@ impl<R: SimdReal> FlashPlan<'_, R> {
     }
 
     /// The pieces of a forward task's memory: tile, output unless it is summed `in_place`, statistics, dropout. The queries are beside
-    /// it.
+    /// it, and what a kind of number needs to lay out weights.
     pub(super) fn forward_memory(&self, dims: &Dims, in_place: bool) -> [usize; 4] {
         let (q, k) = self.blocks(dims);
         let dropped = if self.dropout.is_some() { k * q } else { 0 };
@@ -261,8 +261,8 @@ impl<R: SimdReal> FlashPlan<'_, R> {
         [k * q, output, 3 * q, dropped]
     }
 
-    /// The pieces of a backward task's memory: statistics, two tiles, dropout. Queries and gradients of the output are beside it, and sums
-    /// that are not made in place.
+    /// The pieces of a backward task's memory: statistics, two tiles, dropout. Queries and gradients of the output are beside it, sums
+    /// that are not made in place, and what a kind of number needs to lay out or round weights and tokens.
     pub(super) fn backward_memory(&self, dims: &Dims) -> [usize; 4] {
         let (q, k) = self.blocks(dims);
         let dropped = if self.dropout.is_some() { k * q } else { 0 };

@@ -1,4 +1,4 @@
-//! Queries as the right operand of a product: their transpose.
+//! Queries as the right operand of a product: their transpose. The same turns sums that were made across back into tokens.
 //!
 //! The simple version is `target[c, i] = scale tokens[i, c]`. With AVX-512 sixteen tokens are taken together: a vector is filled with four
 //! channels of four tokens straight from memory, four such vectors hold all sixteen, and two steps of exchanges inside quarters of a

@@ -1,21 +1,25 @@
 //! Random shapes, masks, biases, heads and block sizes against the f64 specification, forward and backward.
 
 use nd_attention::flash::{
-    Bias, BlockMask, Causal, FlashGradients, FlashPlan, HeadLayout, HeadsMut, HeadsRef, Mask,
-    Window,
+    AttentionElement, Bias, BlockMask, Causal, FlashGradients, FlashPlan, HeadLayout, HeadsMut,
+    HeadsRef, Mask, Window,
 };
 use nd_attention::reference;
 use nd_core::autograd::Accumulate;
-use nd_core::{MemoryPool, SimdLevel};
-use nd_simd::SimdReal;
+use nd_core::{Element, MemoryPool, SimdLevel, bf16, f16};
+use nd_simd::matmul::Bf16Engine;
 use nd_testing::cases::normals;
 use proptest::prelude::*;
 
-/// Relative to the largest element of a tensor, or to the sum of the absolute values of the terms of an element, whatever is more: a few
-/// hundred roundings.
+/// Relative to the largest element of a tensor, or, for gradients of queries, keys and the bias, to the sum of the absolute values of an
+/// element's terms if that is more: a few hundred roundings.
 const TOLERANCE_F32: f64 = 1e-5;
 /// As above.
 const TOLERANCE_F64: f64 = 1e-12;
+/// Eight roundings to bf16: of weights, of the output that the backward pass reads, of results.
+const TOLERANCE_BF16: f64 = 8.0 / 512.0;
+/// The same to f16.
+const TOLERANCE_F16: f64 = 8.0 / 4096.0;
 
 #[derive(Clone, Debug)]
 struct Case {
@@ -128,7 +132,11 @@ impl Case {
         causal && window && exists && kept
     }
 
-    fn check<R: SimdReal>(&self, level: SimdLevel, tolerance: f64) -> Result<(), TestCaseError> {
+    fn check<E: AttentionElement>(
+        &self,
+        level: SimdLevel,
+        tolerance: f64,
+    ) -> Result<(), TestCaseError> {
         let Self {
             batch,
             queries,
@@ -146,11 +154,12 @@ impl Case {
             self.layout(value_heads, keys, value_dim),
             self.layout(heads, queries, value_dim),
         );
-        let tensor = |seed: u64, layout: &HeadLayout| -> Vec<R> {
-            normals(
+        let tensor = |seed: u64, layout: &HeadLayout| -> Vec<E> {
+            let values: Vec<f64> = normals(
                 self.seed.wrapping_add(seed),
                 layout.count() * layout.channels,
-            )
+            );
+            values.into_iter().map(E::from_f64).collect()
         };
         let (q, k, v, dy) = (
             tensor(1, &ql),
@@ -158,11 +167,11 @@ impl Case {
             tensor(3, &vl),
             tensor(4, &yl),
         );
-        let added: Vec<R> = normals(self.seed.wrapping_add(5), queries * keys);
+        let added: Vec<E::Sum> = normals(self.seed.wrapping_add(5), queries * keys);
         let scale = 1.0 / (dim as f64).sqrt();
         let (mask, pool) = (self.mask(), MemoryPool::new());
         let plan = FlashPlan {
-            scale: R::from_f64(scale),
+            scale: E::Sum::from_f64(scale),
             mask: &mask,
             bias: self.bias.then_some(Bias::Dense {
                 data: &added[..],
@@ -175,15 +184,17 @@ impl Case {
             level,
             parallel: false,
         };
-        let nan = R::from_f64(f64::NAN);
-        let (mut y, mut lse) = (vec![nan; dy.len()], vec![nan; ql.count()]);
-        let [mut dq, mut dk, mut dv, mut dbias] = [&q, &k, &v, &added].map(|x| vec![nan; x.len()]);
+        let nan = E::from_f64(f64::NAN);
+        let nan_sum = E::Sum::from_f64(f64::NAN);
+        let (mut y, mut lse) = (vec![nan; dy.len()], vec![nan_sum; ql.count()]);
+        let [mut dq, mut dk, mut dv] = [&q, &k, &v].map(|x| vec![nan; x.len()]);
+        let mut dbias = vec![nan_sum; added.len()];
         let (qr, kr, vr) = (
             HeadsRef::new(&q, ql),
             HeadsRef::new(&k, kl),
             HeadsRef::new(&v, vl),
         );
-        plan.forward(qr, kr, vr, HeadsMut::new(&mut y, yl), &mut lse);
+        plan.forward_half(qr, kr, vr, HeadsMut::new(&mut y, yl), &mut lse);
         let how = Accumulate::Write;
         let to = FlashGradients {
             dq: Some((HeadsMut::new(&mut dq, ql), how)),
@@ -192,10 +203,10 @@ impl Case {
             dbias: self.bias.then_some((&mut dbias[..], how)),
         };
         let (yr, dyr) = (HeadsRef::new(&y, yl), HeadsRef::new(&dy, yl));
-        plan.backward(qr, kr, vr, yr, &lse, dyr, to);
+        plan.backward_half(qr, kr, vr, yr, &lse, dyr, to);
 
         // The specification has tokens before heads, and every head its own keys and values.
-        let spread = |x: &[R], layout: &HeadLayout| -> Vec<f64> {
+        let spread = |x: &[E], layout: &HeadLayout| -> Vec<f64> {
             let (share, mut out) = (heads / layout.heads, Vec::new());
             for b in 0..batch {
                 for n in 0..layout.tokens {
@@ -279,7 +290,7 @@ impl Case {
                 prop_assert!(
                     (a - b).abs() <= tolerance * size,
                     "{level} {}: {what}[{at}] is {a}, expected {b}",
-                    R::DTYPE
+                    E::DTYPE
                 );
             }
         }
@@ -287,18 +298,20 @@ impl Case {
     }
 }
 
-/// The gradients of queries, keys and scores with every term of their sums made positive, `P (|dP| + |delta|)` in the place of
-/// `P (dP - delta)` and so on. Where terms cancel, as with a single key, whose gradient is zero, rounding errors are in proportion to these.
-fn absolute_terms(
-    of: &reference::Attention<'_>,
-    values: &reference::Values,
-    dy: &[f64],
-) -> reference::Gradients {
+/// Sums that rounding errors are in proportion to.
+struct Terms {
+    dq: Vec<f64>,
+    dk: Vec<f64>,
+    dscores: Vec<f64>,
+}
+
+/// The gradients of queries, keys and scores with every term of every sum made positive: `dP` and `delta` are sums of absolute products,
+/// and add up. Where terms cancel, as with a single key, whose gradient is zero, rounding errors are in proportion to these.
+fn absolute_terms(of: &reference::Attention<'_>, values: &reference::Values, dy: &[f64]) -> Terms {
     let [batch, heads, queries, keys, dim, value_dim] = of.dims;
-    let mut terms = reference::Gradients {
+    let mut terms = Terms {
         dq: vec![0.0; of.q.len()],
         dk: vec![0.0; of.k.len()],
-        dv: Vec::new(),
         dscores: Vec::with_capacity(values.probabilities.len()),
     };
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a * b).abs()).sum::<f64>();
@@ -326,7 +339,7 @@ fn absolute_terms(
     terms
 }
 
-fn wide<R: SimdReal>(x: &[R]) -> Vec<f64> {
+fn wide<E: Element>(x: &[E]) -> Vec<f64> {
     x.iter().map(|x| x.to_f64()).collect()
 }
 
@@ -334,7 +347,11 @@ fn is_attention(case: &Case) -> Result<(), TestCaseError> {
     let levels: Vec<SimdLevel> = nd_testing::levels().collect();
     let level = levels[case.level % levels.len()];
     case.check::<f32>(level, TOLERANCE_F32)?;
-    case.check::<f64>(level, TOLERANCE_F64)
+    case.check::<f64>(level, TOLERANCE_F64)?;
+    case.check::<f16>(level, TOLERANCE_F16)?;
+    let engines: Vec<Bf16Engine> = Bf16Engine::supported().collect();
+    let engine = engines[case.seed as usize % engines.len()];
+    engine.scope(|| case.check::<bf16>(level, TOLERANCE_BF16))
 }
 
 fn config(cases: u32) -> ProptestConfig {

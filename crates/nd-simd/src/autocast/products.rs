@@ -186,20 +186,20 @@ impl<A: Operand> Product<'_, A> {
         >| {
             let (mut first, mut z) = (piece.first, piece.z);
             let mut room: Buffer<f32> = pool.take(BLOCK);
-            for y in piece.y.chunks_mut((block * outputs).max(1)) {
-                let count = y.len() / outputs.max(1);
-                let (here, rest) = z.split_at_mut(if keeps_argument { y.len() } else { 0 });
-                let wide = &mut room[..y.len()];
-                begin(y, wide);
-                let c = MatMut::row_major(wide, count, outputs);
-                // The choice of the thread that asked holds for those that help.
-                engine.scope(|| {
+            // The choice of the thread that asked holds for those that help.
+            engine.scope(|| {
+                for y in piece.y.chunks_mut((block * outputs).max(1)) {
+                    let count = y.len() / outputs.max(1);
+                    let (here, rest) = z.split_at_mut(if keeps_argument { y.len() } else { 0 });
+                    let wide = &mut room[..y.len()];
+                    begin(y, wide);
+                    let c = MatMut::row_major(wide, count, outputs);
                     w.multiply(level, false, x.row_block(first, count), beta, c, in_product);
-                });
-                finish(wide, y, here);
-                z = rest;
-                first += count;
-            }
+                    finish(wide, y, here);
+                    z = rest;
+                    first += count;
+                }
+            });
         });
     }
 }

@@ -13,8 +13,9 @@ use std::marker::PhantomData;
 /// Rows of a tile, and of A's numbers in pairs that a row holds.
 pub(super) const TILE: usize = 16;
 
-/// The operand of `ldtilecfg`.
+/// The operand of `ldtilecfg`, and what `sttilecfg` writes.
 #[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Shapes {
     palette: u8,
     start_row: u8,
@@ -23,15 +24,41 @@ struct Shapes {
     rows: [u8; 16],
 }
 
+impl Shapes {
+    const NONE: Self = Self {
+        palette: 0,
+        start_row: 0,
+        reserved: [0; 14],
+        row_bytes: [0; 16],
+        rows: [0; 16],
+    };
+
+    /// Those of this thread; all zero where none are configured.
+    ///
+    /// # Safety
+    /// The processor has tiles and this process may use them.
+    unsafe fn current() -> Self {
+        let mut shapes = Self::NONE;
+        // SAFETY: the caller's; the operand has the 64 bytes.
+        unsafe {
+            std::arch::asm!("sttilecfg [{0}]", in(reg) &raw mut shapes, options(nostack, preserves_flags));
+        }
+        shapes
+    }
+}
+
 thread_local! {
     /// How many [`KeepTiles`] of this thread are alive.
     static KEEPERS: Cell<usize> = const { Cell::new(0) };
-    /// The rows of the upper and lower tiles that are configured and kept.
-    static KEPT: Cell<Option<(usize, usize)>> = const { Cell::new(None) };
+    /// Whether a guard has left its shapes to them.
+    static LEFT: Cell<bool> = const { Cell::new(false) };
 }
 
 /// While it is alive, what a [`TileGuard`] of this thread configures stays for the next one that wants the same shapes: loading and
 /// releasing a configuration takes 100 ns, as long as a small product.
+///
+/// Any code may run between two guards, that of other libraries too, and no function has to leave the tiles as it found them. So
+/// the next guard does not remember the shapes: it asks the processor for them.
 pub(in crate::matmul::half) struct KeepTiles {
     /// A configuration belongs to its thread.
     not_send: PhantomData<*const ()>,
@@ -49,7 +76,7 @@ impl KeepTiles {
 impl Drop for KeepTiles {
     fn drop(&mut self) {
         KEEPERS.set(KEEPERS.get() - 1);
-        if KEEPERS.get() == 0 && KEPT.take().is_some() {
+        if KEEPERS.get() == 0 && LEFT.take() {
             // SAFETY: something was configured, so the instruction exists; no guard is alive, for those end before this.
             unsafe { release() };
         }
@@ -91,25 +118,23 @@ impl TileGuard {
     /// The processor has tiles and this process may use them; both numbers of rows are from 1 to 16; no other guard of this thread
     /// is alive.
     pub(super) unsafe fn new(top: usize, bottom: usize) -> Self {
-        let guard = |releases| Self {
-            releases,
-            not_send: PhantomData,
-        };
-        let keeps = KEEPERS.get() > 0;
-        if keeps && KEPT.replace(Some((top, bottom))) == Some((top, bottom)) {
-            return guard(false);
-        }
         let mut shapes = Shapes {
             palette: 1,
-            start_row: 0,
-            reserved: [0; 14],
-            row_bytes: [0; 16],
-            rows: [0; 16],
+            ..Shapes::NONE
         };
         let rows = [top, top, bottom, bottom, top, bottom, TILE, TILE];
         for (tile, rows) in rows.into_iter().enumerate() {
             shapes.row_bytes[tile] = 64;
             shapes.rows[tile] = rows as u8;
+        }
+        let keeps = KEEPERS.get() > 0;
+        let guard = Self {
+            releases: !keeps,
+            not_send: PhantomData,
+        };
+        // SAFETY: the caller's.
+        if keeps && LEFT.replace(true) && unsafe { Shapes::current() } == shapes {
+            return guard;
         }
         // SAFETY: the caller's; the operand has the 64 bytes and the values of palette 1.
         unsafe {
@@ -120,7 +145,7 @@ impl TileGuard {
                 options(nostack, readonly, preserves_flags),
             );
         }
-        guard(!keeps)
+        guard
     }
 }
 
@@ -145,19 +170,25 @@ mod tests {
         }
         // SAFETY: there are tiles, and guards end before the next.
         let guard = |top, bottom| unsafe { TileGuard::new(top, bottom) };
-        assert!(guard(16, 16).releases);
-        assert_eq!(KEPT.get(), None);
+        // SAFETY: there are tiles.
+        let rows = || unsafe { Shapes::current() }.rows[..3].to_vec();
+        drop(guard(16, 16));
+        assert_eq!(rows(), [0, 0, 0]);
         let outer = KeepTiles::new();
         {
             let _inner = KeepTiles::new();
-            assert!(!guard(16, 16).releases);
-            assert_eq!(KEPT.get(), Some((16, 16)));
+            drop(guard(16, 16));
+            assert_eq!(rows(), [16, 16, 16]);
         }
-        assert_eq!(KEPT.get(), Some((16, 16)));
-        assert!(!guard(3, 16).releases);
-        assert_eq!(KEPT.get(), Some((3, 16)));
+        assert_eq!(rows(), [16, 16, 16]);
+        drop(guard(3, 16));
+        assert_eq!(rows(), [3, 3, 16]);
+        // Another library's code.
+        // SAFETY: there are tiles, and no guard.
+        unsafe { release() };
+        drop(guard(3, 16));
+        assert_eq!(rows(), [3, 3, 16]);
         drop(outer);
-        assert_eq!(KEPT.get(), None);
-        assert!(guard(3, 16).releases);
+        assert_eq!(rows(), [0, 0, 0]);
     }
 }
