@@ -102,7 +102,8 @@ impl<R: SimdReal> TrainStep<R> {
 
     /// Takes one step with the learning rate `lr`.
     ///
-    /// Call it inside [`nd_core::Threads::install`]. One of several processes gives its [`BatchPart`], all others a batch. When somebody else holds the parameters too, they keep the old values.
+    /// Call it inside [`nd_core::Threads::install`]. A process that shares a batch with others gives its [`BatchPart`], a process alone the
+    /// batch. When somebody else holds the parameters too, they keep the old values.
     ///
     /// # Errors
     /// The loss or its gradient is not finite, or processes could not be combined: parameters and state are unchanged.

@@ -29,8 +29,8 @@ pub struct ParallelConfig {
     /// Samples that one thread hands to the model at once.
     ///
     /// Large enough that a model's weights are not read anew for every few samples, small enough that every thread has several chunks: at
-    /// the end of a call the others wait for half a chunk (an ensemble for half of a few chunks, which one task runs through a model). Networks whose activations are larger than their weights (attention, recurrent
-    /// layers) lose nothing with 8; `docs/performance.md` of the repository has figures.
+    /// the end of a call the others wait for half a chunk. (In an ensemble a task is a few chunks of one model, and they wait for half of
+    /// those.) Networks whose activations are larger than their weights (attention, recurrent layers) lose nothing with 8; `docs/performance.md` of the repository has figures.
     pub chunk_size: usize,
 }
 

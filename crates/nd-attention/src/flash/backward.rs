@@ -12,19 +12,21 @@
 //! tasks like cards, so that a causal mask gives each the same work; how many depends on the shape alone. All but the first of them have
 //! memory of their own; their sums are added in the order of the tasks.
 
+use std::mem::replace;
+
 use nd_core::autograd::Accumulate;
 use nd_core::{Buffer, Element, Real};
 use nd_simd::SimdReal;
 use nd_simd::elementwise::accumulate;
 use nd_simd::matmul::{Bf16Engine, MatMut};
 
-use super::again::{Again, softmax_again};
 use super::bias::{self, BiasMut};
-use super::element::{Across, Blocks, Weights, with_engine};
+use super::element::{Blocks, Entries, WeightBlock, with_engine};
 use super::gathered::{GatherRoom, Gathered};
 use super::mask::Visibility;
 use super::memory::{pieces, total};
 use super::plan::{Dims, FlashPlan, LANE_GRAIN};
+use super::softmax_again::{SoftmaxAgain, softmax_again};
 use super::sums::{Sums, Target, deliver, in_place, place};
 use super::tasks::{for_each, grain};
 use super::views::HeadsRef;
@@ -293,9 +295,9 @@ pub(super) struct Tile<'a, E: Blocks> {
     /// The first key, and how many.
     pub(super) keys: (usize, usize),
     /// Probabilities, after dropout.
-    pub(super) probabilities: Weights<'a, E>,
+    pub(super) probabilities: Entries<'a, E>,
     /// The gradient of the scores.
-    pub(super) dscores: Weights<'a, E>,
+    pub(super) dscores: Entries<'a, E>,
     pub(super) width: usize,
 }
 
@@ -303,8 +305,8 @@ impl<'a, E: Blocks> Tile<'a, E> {
     /// The gradient of the scores of a pass that asked for no rounding.
     pub(super) fn full_dscores(&self) -> &'a [E::Sum] {
         match self.dscores {
-            Weights::Full(dscores) => dscores,
-            Weights::Rounded(_) => unreachable!("nobody asked for rounded gradients"),
+            Entries::Full(dscores) => dscores,
+            Entries::Rounded(_) => unreachable!("nobody asked for rounded gradients"),
         }
     }
 }
@@ -385,7 +387,7 @@ pub(super) fn for_each_tile<E: Blocks>(
         let value_block = v.block(b, value_head, keys.0, keys.1);
         E::scores(level, one, value_block, gradients, width, dscores);
         plan.dropout_factors(dims, (b, h), (first, count), keys, factors, width);
-        let again = Again {
+        let again = SoftmaxAgain {
             scores: &mut *scores,
             gradients: &mut *dscores,
             width,
@@ -395,15 +397,15 @@ pub(super) fn for_each_tile<E: Blocks>(
         };
         let rounded = match &mut room.rounded[..] {
             [] => None,
-            rounded => E::softmax_again(level, &again, rounded),
+            rounded => E::softmax_rounded(level, &again, rounded),
         };
         let (probabilities, dscores) = match rounded {
             Some([probabilities, dscores]) => {
-                (Weights::Rounded(probabilities), Weights::Rounded(dscores))
+                (Entries::Rounded(probabilities), Entries::Rounded(dscores))
             }
             None => {
                 softmax_again(level, again);
-                (Weights::Full(&*scores), Weights::Full(&*dscores))
+                (Entries::Full(&*scores), Entries::Full(&*dscores))
             }
         };
         visit(&Tile {
@@ -449,22 +451,25 @@ fn query_block<E: Blocks>(
         arguments.q.block(b, h, first, count),
         arguments.dy.block(b, h, first, count),
     );
-    if arguments.dk.is_some() {
-        E::keep(plan.level, q, kept_q);
-    }
-    if arguments.dv.is_some() {
-        E::keep(plan.level, dy, kept_dy);
-    }
+    let mut kept = false;
     let beta = |new: bool| if new { zero } else { one };
     for_each_tile(arguments, (b, h), first, count, tiles, |tile| {
         let (start, keys) = tile.keys;
-        let across = |weights| Across {
-            weights,
+        let block = |entries| WeightBlock {
+            entries,
             keys,
             count,
             width: tile.width,
         };
-        let (probabilities, dscores) = (across(tile.probabilities), across(tile.dscores));
+        let (probabilities, dscores) = (block(tile.probabilities), block(tile.dscores));
+        if !replace(&mut kept, true) {
+            if arguments.dk.is_some() {
+                E::keep(plan.level, q, kept_q);
+            }
+            if arguments.dv.is_some() {
+                E::keep(plan.level, dy, kept_dy);
+            }
+        }
         if arguments.dv.is_some() {
             // SAFETY: this head of values is this task's.
             let sum = unsafe { sums.dv(arguments, (b, value_head)) };

@@ -3,7 +3,7 @@
 use nd_core::autograd::Accumulate;
 use nd_core::{Buffer, Element, Real};
 
-use super::element::{Blocks, Weights, with_engine};
+use super::element::{Blocks, Entries, with_engine};
 use super::gathered::{GatherRoom, Gathered};
 use super::mask::Visibility;
 use super::memory::{pieces, total};
@@ -164,7 +164,7 @@ fn query_block<E: Blocks>(
             }
         }
         let values = v.block(b, value_head, keys.0, keys.1);
-        out.add(one, (Weights::Full(tile), keys.1), values);
+        out.add(one, (Entries::Full(tile), keys.1), values);
     }
     finish(level, base, sum, factor);
     // SAFETY: as above.

@@ -3,7 +3,7 @@
 use nd_core::{Buffer, Element, MemoryPool, Real, SimdLevel};
 use nd_simd::matmul::MatRef;
 
-use super::element::{Across, Blocks, Weights};
+use super::element::{Blocks, Entries, WeightBlock};
 use super::tile::{scale_columns, scale_rows};
 use super::turn::turn;
 
@@ -21,10 +21,13 @@ impl<E: Blocks> GatherRoom<E> {
         channels: usize,
         (width, keys): (usize, usize),
     ) -> Self {
-        let across = E::gathers_across(level, channels, width);
+        let of_across = |len: usize| match E::gathers_across(level, channels, width) {
+            true => len,
+            false => 0,
+        };
         Self {
-            packed: pool.take(E::gather_len(level, channels, keys, width)),
-            rows: pool.take(if across { width * channels } else { 0 }),
+            packed: pool.take(of_across(E::gather_len(keys, width))),
+            rows: pool.take(of_across(width * channels)),
         }
     }
 }
@@ -37,6 +40,8 @@ pub(super) struct Gathered<'a, E: Blocks> {
     width: usize,
     sums: &'a mut [E::Sum],
     room: &'a mut GatherRoom<E>,
+    /// Whether they lie `[channels, width]` rather than `[queries, channels]`.
+    across: bool,
     /// Nothing has been added yet; the sums may be anything.
     empty: bool,
 }
@@ -50,11 +55,8 @@ impl<'a, E: Blocks> Gathered<'a, E> {
         memory: &'a mut [E::Sum],
         room: &'a mut GatherRoom<E>,
     ) -> Self {
-        let queries = if E::gathers_across(level, channels, width) {
-            width
-        } else {
-            count
-        };
+        let across = E::gathers_across(level, channels, width);
+        let queries = if across { width } else { count };
         Self {
             level,
             channels,
@@ -62,12 +64,9 @@ impl<'a, E: Blocks> Gathered<'a, E> {
             width,
             sums: &mut memory[..queries * channels],
             room,
+            across,
             empty: true,
         }
-    }
-
-    fn is_across(&self) -> bool {
-        E::gathers_across(self.level, self.channels, self.width)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -78,11 +77,11 @@ impl<'a, E: Blocks> Gathered<'a, E> {
     pub(super) fn add(
         &mut self,
         alpha: E::Sum,
-        (weights, keys): (Weights<'_, E>, usize),
+        (entries, keys): (Entries<'_, E>, usize),
         tokens: MatRef<'_, E::Element>,
     ) {
-        let across = Across {
-            weights,
+        let weights = WeightBlock {
+            entries,
             keys,
             count: self.count,
             width: self.width,
@@ -92,8 +91,8 @@ impl<'a, E: Blocks> Gathered<'a, E> {
         } else {
             E::Sum::ONE
         };
-        let room = &mut self.room.packed;
-        E::gather(self.level, alpha, across, tokens, beta, self.sums, room);
+        let (level, across, room) = (self.level, self.across, &mut self.room.packed);
+        E::gather(level, across, alpha, weights, tokens, beta, self.sums, room);
         self.empty = false;
     }
 
@@ -102,7 +101,7 @@ impl<'a, E: Blocks> Gathered<'a, E> {
         if self.empty {
             return;
         }
-        if self.is_across() {
+        if self.across {
             scale_columns(self.level, self.sums, &factors[..self.width]);
         } else {
             scale_rows(self.level, self.sums, self.channels, &factors[..self.count]);
@@ -111,14 +110,13 @@ impl<'a, E: Blocks> Gathered<'a, E> {
 
     /// `[queries, channels]`
     pub(super) fn into_rows(self) -> &'a mut [E::Sum] {
-        let (across, len) = (self.is_across(), self.count * self.channels);
         if self.empty {
             self.sums.fill(E::Sum::ZERO);
         }
-        if !across {
+        if !self.across {
             return self.sums;
         }
-        let rows = &mut self.room.rows[..len];
+        let rows = &mut self.room.rows[..self.count * self.channels];
         let sums = MatRef::strided(self.sums, self.channels, self.count, self.width, 1);
         turn(self.level, sums, E::Sum::ONE, rows, self.channels);
         rows

@@ -6,10 +6,11 @@
 //! there is down. Only one block of scores exists at a time.
 //!
 //! What makes it fast on a CPU is the direction of the tile: scores are computed as `K Q^T`, keys down and queries across.
-//! * Both products read K and V where they lie; only a block of queries is transposed, once.
+//! * Both products of f32 and f64 read K and V where they lie; only a block of queries is transposed, once.
 //! * A query is a lane. Its maximum and its sum run down the tile, vector by vector, and no vector is ever summed across.
 //! * The probabilities come out as the transpose that the product with V wants: its left operand may have any strides. Where bf16 is
-//!   multiplied in pairs of rows they are a right operand instead, and the output is summed across, channel by channel (`gathered`).
+//!   multiplied in pairs of rows and a head has at most half as many channels as a block has queries, they are a right operand instead:
+//!   the values are transposed, and the output is summed across, channel by channel (`gathered`).
 //! * The output so far is scaled down only when the largest score has grown by much: until then the old one is as good a base.
 //! * Output and gradients of f32 and f64 are summed where they go, if the tokens of a head lie side by side (`[B, H, N, d]`): short
 //!   sequences spent an eighth of their time copying them. (Tokens of other heads in between would be shared with other threads.)
@@ -21,7 +22,6 @@
 //!
 //! Known weakness: very short sequences are nothing but edges; standard attention serves those.
 
-mod again;
 mod arrays;
 mod attention;
 mod backward;
@@ -35,6 +35,7 @@ mod memory;
 pub(crate) mod op;
 pub(crate) mod op_half;
 mod plan;
+mod softmax_again;
 mod sums;
 mod tasks;
 mod tile;

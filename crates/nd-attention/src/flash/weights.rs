@@ -5,11 +5,11 @@ use std::any::Any;
 use nd_core::{Element, Real};
 use nd_simd::SimdReal;
 
-use super::again::{Again, softmax_again};
 use super::element::{Bf16, Blocks, F16, Full, with_engine};
 use super::mask::Visibility;
 use super::memory::{pieces, total};
 use super::plan::{Dims, FlashPlan, LANE_GRAIN, compiled_here};
+use super::softmax_again::{SoftmaxAgain, softmax_again};
 use super::tasks::for_each;
 use super::views::{HeadLayout, HeadsMut, HeadsRef};
 
@@ -186,7 +186,7 @@ fn query_block<E: Blocks>(
             scores,
             width,
         );
-        let again = Again {
+        let again = SoftmaxAgain {
             scores: &mut *scores,
             gradients: unused,
             width,

@@ -1,7 +1,8 @@
 //! Probabilities again, and the gradients of the scores: between the products of the backward pass.
 //!
 //! In its simple form `P = exp(S - lse)` and `dS = P (dP - delta)` take the place of scores and gradients. Where the products that follow
-//! want bf16, it is written by the same pass: no other one has to read what was just computed in order to round it.
+//! want bf16, the same pass writes it (with AVX-512 BF16, and without dropout): no other one has to read what was just computed in order to
+//! round it.
 
 use nd_core::{SimdLevel, bf16};
 use nd_simd::{Isa, Kernel, Lanes, SimdReal, dispatch};
@@ -10,7 +11,7 @@ use super::exponential::weight;
 
 /// A tile of scores in the backward pass, `[keys, width]`.
 #[derive(Debug)]
-pub struct Again<'a, R> {
+pub struct SoftmaxAgain<'a, R> {
     /// Scores, which become (dropped) probabilities.
     pub(super) scores: &'a mut [R],
     /// Gradients of the probabilities, which become those of the scores.
@@ -24,7 +25,7 @@ pub struct Again<'a, R> {
     pub(super) factors: &'a [R],
 }
 
-impl<R: SimdReal> Kernel for Again<'_, R> {
+impl<R: SimdReal> Kernel for SoftmaxAgain<'_, R> {
     type Output = ();
 
     #[inline(always)]
@@ -69,14 +70,14 @@ impl<R: SimdReal> Kernel for Again<'_, R> {
 }
 
 /// From scores and gradients of probabilities to (dropped) probabilities and gradients of scores, in their places.
-pub(super) fn softmax_again<R: SimdReal>(level: SimdLevel, again: Again<'_, R>) {
+pub(super) fn softmax_again<R: SimdReal>(level: SimdLevel, again: SoftmaxAgain<'_, R>) {
     dispatch(level, again);
 }
 
 /// The same rounded to bf16 beside them, without dropout; `false`, and nothing is done, where the machine has no instruction for it.
 pub(super) fn softmax_again_rounded(
     level: SimdLevel,
-    again: &Again<'_, f32>,
+    again: &SoftmaxAgain<'_, f32>,
     probabilities: &mut [bf16],
     dscores: &mut [bf16],
 ) -> bool {
@@ -90,7 +91,7 @@ pub(super) fn softmax_again_rounded(
 }
 
 struct Rounded<'a, 'b> {
-    again: &'a Again<'b, f32>,
+    again: &'a SoftmaxAgain<'b, f32>,
     probabilities: &'a mut [bf16],
     dscores: &'a mut [bf16],
 }
@@ -122,7 +123,7 @@ impl Kernel for Rounded<'_, '_> {
 mod x86 {
     use std::arch::x86_64::{__m256bh, __m512, _mm512_cvtneps_pbh};
 
-    use super::{Again, Isa, Lanes, Rounded, SimdReal, bf16, weight};
+    use super::{Isa, Lanes, Rounded, SimdReal, SoftmaxAgain, bf16, weight};
 
     /// Numbers of a vector.
     const LANES: usize = 16;
@@ -151,7 +152,7 @@ mod x86 {
             probabilities,
             dscores,
         } = rounded;
-        let Again {
+        let SoftmaxAgain {
             scores,
             gradients,
             width,
