@@ -325,8 +325,8 @@ impl<R: Real> Params<R> {
         }
     }
 
-    /// Initial values; those of one parameter depend on the seed and its place in the layout alone. Within a pool of threads all of
-    /// them draw.
+    /// Initial values; those of one parameter depend on the seed and its place in the layout alone. Within a rayon pool all its
+    /// threads draw; the values are the same.
     #[must_use]
     pub fn init(layout: &Arc<ParamLayout>, seed: u64) -> Self {
         let mut params = Self::zeros(layout);
