@@ -135,7 +135,7 @@ fn run(
 fn passes(options: RunOptions, len: usize, steps: usize) -> (Measure, Measure) {
     let (grad, mut weight) = (vec![1e-3f32; len], vec![0.5f32; len]);
     let (mut mean, mut square) = (vec![0.0f32; len], vec![0.0f32; len]);
-    let parallel = rayon::current_num_threads() > 1;
+    let parallel = nd_core::threads::parallel();
     let (mut checks, mut updates) = (Vec::new(), Vec::new());
     for step in 1..=steps as u64 + 1 {
         let start = Instant::now();
@@ -171,7 +171,7 @@ fn passes(options: RunOptions, len: usize, steps: usize) -> (Measure, Measure) {
 /// Bytes read and written a second by copying `len` numbers, in GB/s.
 fn copy_bandwidth(len: usize, repeats: usize) -> f64 {
     let (source, mut target) = (vec![1.0f32; len], vec![0.0f32; len]);
-    let parallel = rayon::current_num_threads() > 1;
+    let parallel = nd_core::threads::parallel();
     let mut times = Vec::new();
     for _ in 0..=repeats {
         let start = Instant::now();

@@ -4,23 +4,36 @@
 //! replaced by a table whose every figure comes from a record. `NAME` is a table of `benches/record/validation.json`, `NAME on 16 cores` the
 //! same table of the record of that machine. `tidy` makes the tables again and finds the documents that say something else.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::Value;
 
 use crate::run::root;
 use crate::suites::write;
 
-/// The record that most tables are made from; a validation is held against it.
-pub(crate) const RECORD: &str = "benches/record/validation.json";
-/// The record of a larger machine: its cores, what stands behind the names of its tables, its file.
-const LARGER: (u64, &str, &str) = (
-    16,
-    " on 16 cores",
-    "benches/record/validation-16-cores.json",
-);
-/// The files of all records.
-pub(crate) const RECORDS: [&str; 2] = [RECORD, LARGER.2];
+/// The file of what was measured on one kind of machine.
+pub(crate) struct RecordFile {
+    /// Cores of the machine.
+    cores: u64,
+    /// What stands behind the names of its tables in documents.
+    suffix: &'static str,
+    /// Relative to the workspace.
+    pub(crate) path: &'static str,
+}
+
+/// The record of two cores is the one that a validation is held against.
+pub(crate) const RECORDS: [RecordFile; 2] = [
+    RecordFile {
+        cores: 2,
+        suffix: "",
+        path: "benches/record/validation.json",
+    },
+    RecordFile {
+        cores: 16,
+        suffix: " on 16 cores",
+        path: "benches/record/validation-16-cores.json",
+    },
+];
 /// The version of its schema that this program reads.
 const SCHEMA_VERSION: u64 = 1;
 /// The documents with tables.
@@ -38,15 +51,25 @@ const TABLES: [(&str, Table); 3] = [
 /// should be.
 pub(crate) fn report(file: Option<&PathBuf>, check: bool) -> Result<(), String> {
     let mut records = Records::default();
-    for (record, value) in RECORDS.into_iter().zip(&mut records.0) {
-        *value = read(&root().join(record))?.1;
+    let given = file.map(read).transpose()?;
+    let place = match &given {
+        Some((_, value)) => Some(place_of(value)?),
+        None => None,
+    };
+    for (i, (record, value)) in RECORDS.iter().zip(&mut records.0).enumerate() {
+        // The one that is replaced may be missing or broken.
+        if place != Some(i) {
+            *value = read(&root().join(record.path))?.1;
+        }
     }
-    if let Some(file) = file {
-        let (text, value) = read(file)?;
-        let place = usize::from(value["machine"]["cores"] == LARGER.0);
+    if let (Some(file), Some((text, value)), Some(place)) = (file, given, place) {
+        let RecordFile { cores, path, .. } = RECORDS[place];
         if !check {
-            write(&root().join(RECORDS[place]), &text)?;
-            println!("{}: taken from {}", RECORDS[place], file.display());
+            write(&root().join(path), &text)?;
+            println!(
+                "{path}, the record of {cores} cores: taken from {}",
+                file.display()
+            );
         }
         records.0[place] = value;
     }
@@ -75,7 +98,20 @@ pub(crate) fn report(file: Option<&PathBuf>, check: bool) -> Result<(), String> 
     }
 }
 
-fn read(path: &Path) -> Result<(String, Value), String> {
+/// Which of [`RECORDS`] a validation belongs to.
+fn place_of(record: &Value) -> Result<usize, String> {
+    let cores = &record["machine"]["cores"];
+    let known = RECORDS.iter().position(|record| *cores == record.cores);
+    known.ok_or_else(|| {
+        let known: Vec<_> = RECORDS.iter().map(|r| r.cores.to_string()).collect();
+        format!(
+            "the report is of a machine with {cores} cores; there are records of {} cores: add one to RECORDS in xtask/src/report.rs",
+            known.join(" and ")
+        )
+    })
+}
+
+fn read(path: &PathBuf) -> Result<(String, Value), String> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         format!(
             "{} cannot be read: {error}; cargo xtask validate writes target/validate/report.json, and cargo xtask report FILE \
@@ -113,11 +149,13 @@ pub(crate) struct Records(pub(crate) [Value; 2]);
 impl Records {
     /// The table of a name, and the record that it is made from.
     fn table(&self, name: &str) -> Option<(Table, &Value)> {
-        let [record, larger] = &self.0;
-        let (name, record) = match name.strip_suffix(LARGER.1) {
-            Some(name) => (name, larger),
-            None => (name, record),
-        };
+        // The longest suffix that fits: every name ends with the empty one.
+        let (file, record) = RECORDS
+            .iter()
+            .zip(&self.0)
+            .filter(|(file, _)| name.ends_with(file.suffix))
+            .max_by_key(|(file, _)| file.suffix.len())?;
+        let name = name.strip_suffix(file.suffix)?;
         let (_, table) = TABLES.iter().find(|(known, _)| *known == name)?;
         Some((*table, record))
     }
@@ -146,7 +184,7 @@ pub(crate) fn made(document: &str, records: &Records) -> Result<String, String> 
             return Err(format!(
                 "there is no table {name:?}; there are: {}, with or without {:?} behind them",
                 names.join(", "),
-                LARGER.1
+                RECORDS[1].suffix
             ));
         };
         let begin = name_at + name_end + BEGIN.1.len();
@@ -382,6 +420,17 @@ mod tests {
         );
         let open = made("<!-- steps: made by cargo xtask report -->", &records()).unwrap_err();
         assert!(open.contains("end of steps"), "{open}");
+    }
+
+    #[test]
+    fn a_report_belongs_to_the_record_of_its_cores() {
+        let of = |cores: u64| place_of(&json!({"machine": {"cores": cores}}));
+        assert_eq!((of(2), of(16)), (Ok(0), Ok(1)));
+        let error = of(8).unwrap_err();
+        assert!(
+            error.contains("8 cores") && error.contains("2 and 16"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -52,7 +52,7 @@ fn build_and_run(request: &ValidateRequest) -> Result<ExitCode, String> {
         root().join("benches/record/neuralforecast-steps.json"),
     ];
     request.peers = peers.into_iter().filter(|file| file.exists()).collect();
-    let record = root().join(crate::report::RECORD);
+    let record = root().join(crate::report::RECORDS[0].path);
     request.record = record.exists().then_some(record);
     // A wrong name is said now, and not after the tests for the checklist.
     let code = measure(&["--check"], &request)?;

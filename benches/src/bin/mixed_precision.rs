@@ -175,7 +175,7 @@ fn passes(arguments: &Arguments) -> Result<(), String> {
         turn: 0.0,
     };
     let turns = threads.install(|| {
-        let parallel = rayon::current_num_threads() > 1;
+        let parallel = nd_core::threads::parallel();
         Turns::take(4, effort, |i| match i {
             0 => nd_core::threads::for_each_chunk(parallel, &mut target, 1 << 16, |i, part| {
                 let first = i << 16;

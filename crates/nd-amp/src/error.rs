@@ -46,7 +46,7 @@ pub enum StepError {
         parameter: String,
     },
     /// The gradients of several processes could not be combined.
-    #[error("step {step} was not taken in this process: {source}")]
+    #[error("step {step} was not taken: {source}")]
     Processes {
         /// The number of the step, from 1 on.
         step: u64,
@@ -72,10 +72,7 @@ nd_core::debug_as_display!(StepError);
 
 impl StepError {
     pub(crate) fn loss(step: u64, found: &NotFinite) -> Self {
-        let place = found
-            .place
-            .as_ref()
-            .map_or("the loss itself".to_owned(), ToString::to_string);
+        let place = found.origin();
         Self::Loss { step, place }
     }
 }

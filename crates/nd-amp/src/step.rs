@@ -102,8 +102,8 @@ impl<R: SimdReal> TrainStep<R> {
 
     /// Takes one step with the learning rate `lr`.
     ///
-    /// Call it inside [`nd_core::Threads::install`]. A process that shares a batch with others gives its [`BatchPart`], a process alone the
-    /// batch. When somebody else holds the parameters too, they keep the old values.
+    /// Call it inside [`nd_core::Threads::install`]. Of several processes every one gives its [`BatchPart`]; a bare batch is for a
+    /// process alone. When somebody else holds the parameters too, they keep the old values.
     ///
     /// # Errors
     /// The loss or its gradient is not finite, or processes could not be combined: parameters and state are unchanged.
@@ -169,10 +169,10 @@ impl<R: SimdReal> TrainStep<R> {
                 skipped: state.loss_scale.skipped_in_row,
                 scale: state.loss_scale.scale.to_string(),
                 parameter: weight.or(near).unwrap_or_else(|| match &bad {
-                    Bad::Loss(NotFinite { place: Some(place) }) => {
-                        format!("none: the first bad value came from {place}")
+                    Bad::Loss(found) => {
+                        format!("none: the first bad value came from {}", found.origin())
                     }
-                    _ => "none: the loss itself is not finite".to_owned(),
+                    Bad::Gradient { .. } => "none: the loss itself is not finite".to_owned(),
                 }),
             });
         }
@@ -251,7 +251,7 @@ impl<R: SimdReal> TrainStep<R> {
     }
 }
 
-/// What of a step is not finite; the same in every process.
+/// What of a step is not finite: whether anything is, is the same in every process.
 enum Bad {
     Loss(NotFinite),
     Gradient {

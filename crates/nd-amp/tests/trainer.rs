@@ -82,7 +82,15 @@ impl Loss<f32> for Small {
     }
 }
 
-fn step(threads: usize) -> (Result<f64, StepError>, Vec<Option<usize>>) {
+/// Losses and weights of two steps, and the pools that the network has run in.
+struct Steps {
+    found: Result<(Vec<f64>, Vec<f32>), StepError>,
+    seen: Vec<Option<usize>>,
+    /// Whether the trainer has weights.
+    begun: bool,
+}
+
+fn steps(threads: usize) -> Steps {
     let mut builder = ParamsBuilder::new();
     let w = builder.trainable("w", [4, 2], Init::Uniform(0.5));
     let net = Net {
@@ -99,40 +107,46 @@ fn step(threads: usize) -> (Result<f64, StepError>, Vec<Option<usize>>) {
         threads: Some(threads),
         ..RunOptions::default()
     };
-    let found = MixedPrecisionTrainer::new(MixedPrecisionConfig::default())
+    let mut trainer = MixedPrecisionTrainer::new(MixedPrecisionConfig::default())
         .with_precision(Precision::F32)
-        .with_options(options)
-        .train_step(&batch, &model);
-    (found, model.0.seen.into_inner().expect("no panic"))
-}
-
-#[test]
-fn a_step_has_its_threads_and_within_a_pool_those_that_are_there() {
-    let (outside, seen) = step(5);
-    assert!(
-        !seen.is_empty() && seen.iter().all(|&n| n == Some(5)),
-        "{seen:?}"
-    );
-    let pool = Threads::new(Some(2)).expect("threads");
-    for wanted in [1, 5] {
-        let (inside, seen) = pool.install(|| step(wanted));
-        assert!(
-            !seen.is_empty() && seen.iter().all(|&n| n == Some(2)),
-            "{seen:?}"
-        );
-        assert_eq!(inside.expect("a step"), *outside.as_ref().expect("a step"));
+        .with_options(options);
+    let losses: Result<Vec<_>, _> = (0..2).map(|_| trainer.train_step(&batch, &model)).collect();
+    let weights = |trainer: &MixedPrecisionTrainer| trainer.params().map(|p| p.flat().to_vec());
+    Steps {
+        found: losses.map(|losses| (losses, weights(&trainer).expect("weights"))),
+        seen: model.0.seen.into_inner().expect("no panic"),
+        begun: trainer.params().is_some(),
     }
 }
 
 #[test]
-fn impossible_numbers_of_threads_are_errors_within_a_pool_too() {
+fn a_step_has_its_threads_and_within_a_pool_those_that_are_there() {
+    let outside = steps(5);
+    let all = |seen: &[Option<usize>], n| !seen.is_empty() && seen.iter().all(|&x| x == Some(n));
+    assert!(all(&outside.seen, 5), "{:?}", outside.seen);
+    let (losses, _) = outside.found.as_ref().expect("two steps");
+    assert!(losses[1] < losses[0], "{losses:?}");
     let pool = Threads::new(Some(2)).expect("threads");
-    for found in [step(usize::MAX).0, pool.install(|| step(usize::MAX).0)] {
-        let (wanted, most) = (usize::MAX, MOST_THREADS);
-        let expected = StepError::from(CoreError::TooManyThreads { wanted, most });
-        assert_eq!(
-            found.expect_err("too many").to_string(),
-            expected.to_string()
-        );
+    // One is one within a pool, too.
+    for (wanted, expected) in [(1, 1), (5, 2)] {
+        let inside = pool.install(|| steps(wanted));
+        assert!(all(&inside.seen, expected), "{:?}", inside.seen);
+        assert_eq!(inside.found, outside.found, "losses and weights");
+    }
+}
+
+#[test]
+fn impossible_numbers_of_threads_are_errors_before_anything_is_drawn() {
+    let pool = Threads::new(Some(2)).expect("threads");
+    let (wanted, most) = (usize::MAX, MOST_THREADS);
+    for (wanted, expected) in [
+        (wanted, CoreError::TooManyThreads { wanted, most }),
+        (0, CoreError::ZeroThreads),
+    ] {
+        for steps in [steps(wanted), pool.install(|| steps(wanted))] {
+            let error = steps.found.expect_err("an impossible number");
+            assert_eq!(error, StepError::from(expected.clone()));
+            assert!(!steps.begun, "a corrected setting begins anew");
+        }
     }
 }

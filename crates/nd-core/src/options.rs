@@ -206,7 +206,8 @@ pub struct RunOptions {
     pub attention: AttentionKind,
     /// The format autocast ops obey.
     pub precision: Precision,
-    /// How many threads may work; `None` is all that the machine offers.
+    /// How many threads may work; `None` is all that the machine offers. Within a rayon pool a run has the threads of the pool, but one
+    /// means one there too.
     pub threads: Option<usize>,
 }
 

@@ -11,6 +11,7 @@
 //! Known weakness: a worker that waits for another pool takes up other work of its own pool meanwhile, so budgets that are
 //! entered from within each other add up. `nd_parallel::install` never does that.
 
+use std::cell::Cell;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::error::CoreError;
@@ -51,9 +52,31 @@ pub fn cores() -> usize {
     *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
-/// The threads of the rayon pool that the caller is in, ours or not; `None` outside of any.
+thread_local! {
+    /// Whether this thread is within [`alone`].
+    static ALONE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work` as if in a pool of one thread, whatever pool the caller is in: what asks [`current`] or [`parallel`] splits nothing up.
+///
+/// A limit of one thread within a pool. Nothing of `work` is handed to the pool then, so nothing else of the pool is taken up in its midst.
+pub fn alone<T>(work: impl FnOnce() -> T) -> T {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            ALONE.set(self.0);
+        }
+    }
+    let _restore = Restore(ALONE.replace(true));
+    work()
+}
+
+/// The threads of the rayon pool that the caller is in, ours or not; `None` outside of any, and one within [`alone`].
 #[must_use]
 pub fn current() -> Option<usize> {
+    if ALONE.get() {
+        return Some(1);
+    }
     // Outside of a pool rayon must not be asked for a number: it would start its global pool.
     rayon::current_thread_index().map(|_| rayon::current_num_threads())
 }
@@ -299,24 +322,9 @@ mod tests {
         );
     }
 
-    /// Fails instead of waiting for ever.
-    fn in_time(work: impl FnOnce() + Send + 'static) {
-        let (done, wait) = std::sync::mpsc::channel();
-        let run = std::thread::spawn(move || {
-            work();
-            let _ = done.send(());
-        });
-        let end = wait.recv_timeout(std::time::Duration::from_secs(60));
-        assert!(
-            !matches!(end, Err(std::sync::mpsc::RecvTimeoutError::Timeout)),
-            "still waiting"
-        );
-        run.join().expect("the work");
-    }
-
     #[test]
     fn pools_within_each_other_come_to_an_end() {
-        in_time(|| {
+        nd_testing::in_time(|| {
             let one = Threads::new(Some(1)).unwrap();
             let two = Threads::new(Some(2)).unwrap();
             one.install(|| two.install(|| one.install(|| ())));
@@ -327,6 +335,7 @@ mod tests {
     #[test]
     fn whoever_asks_learns_the_pool_it_is_in() {
         assert_eq!((current(), parallel()), (None, false));
+        assert_eq!(alone(|| (current(), parallel())), (Some(1), false));
         for count in [1, 3] {
             let found = Threads::new(Some(count)).unwrap();
             let found = found.install(|| (current(), parallel()));

@@ -24,13 +24,14 @@ pub struct ParallelConfig {
     ///
     /// **Within a rayon pool**, such as that of a task of another parallel call, a call starts no threads and enters no other pool. It runs
     /// at most so many of its tasks at the same time, on the threads of the pool, which it shares with whatever else runs there. What a
-    /// task does in parallel by itself may use all of them. So no more threads work than the pool has, however many calls there are.
+    /// task does in parallel by itself may use all of them, but for a limit of one, which is one thread there too. So no more threads work than the pool has, however many calls there are.
     pub max_threads: Option<usize>,
     /// Samples that one thread hands to the model at once.
     ///
     /// Large enough that a model's weights are not read anew for every few samples, small enough that every thread has several chunks: at
     /// the end of a call the others wait for half a chunk. (In an ensemble a task is a few chunks of one model, and they wait for half of
-    /// those.) Networks whose activations are larger than their weights (attention, recurrent layers) lose nothing with 8; `docs/performance.md` of the repository has figures.
+    /// those.) Networks whose activations are larger than their weights (attention, recurrent layers) lose nothing with 8;
+    /// `docs/performance.md` of the repository has figures.
     pub chunk_size: usize,
 }
 

@@ -50,8 +50,22 @@ pub struct Gradients {
 /// A loss that is infinite or NaN, and where that began.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotFinite {
-    /// The first bad value of the forward pass; `None` when only the loss itself is bad.
+    /// The first bad value of this process's forward pass; `None` when only the loss itself is bad, or that of another process.
     pub place: Option<NonFinite>,
+    /// Whether the loss of this process is bad. With several processes that of another may be, which then knows the place.
+    pub here: bool,
+}
+
+impl NotFinite {
+    /// Where the first bad value came from, in words.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        match &self.place {
+            Some(place) => place.to_string(),
+            None if self.here => "the loss itself".to_owned(),
+            None => "another process, whose error names the place".to_owned(),
+        }
+    }
 }
 
 /// Why a batch has no gradients.
@@ -79,11 +93,11 @@ nd_core::debug_as_display!(GradientError);
 
 impl std::fmt::Display for NotFinite {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the loss is not finite; the first bad value came from ")?;
-        match &self.place {
-            Some(place) => write!(f, "{place}"),
-            None => f.write_str("the loss itself"),
-        }
+        write!(
+            f,
+            "the loss is not finite; the first bad value came from {}",
+            self.origin()
+        )
     }
 }
 
@@ -110,11 +124,12 @@ impl<R: Real> Default for GradientEngine<R> {
     }
 }
 
-/// The sum over some shards, and the first that was not finite.
+/// The sum over some shards.
 struct Partial<R: Real> {
     grads: ParamGrads<R>,
     sum: f64,
-    not_finite: Option<NotFinite>,
+    /// Where the first bad value of a sum that is not finite came from, if not from the loss itself.
+    place: Option<NonFinite>,
 }
 
 struct Run<'a, R: Real> {
@@ -154,7 +169,7 @@ impl<R: Real> GradientEngine<R> {
         self
     }
 
-    /// The same engine, adding up over several processes.
+    /// The same engine, adding up over several processes. An earlier failure is that of the connection before, and forgotten.
     ///
     /// Each has its part of the batch, whose place is [`StepOptions::first_row`]. Give every process the plan of the whole batch
     /// ([`Self::with_plan`]): left to itself, an engine plans for the rows it sees. The sums have the bits of one process with that plan when
@@ -205,7 +220,8 @@ impl<R: Real> GradientEngine<R> {
     /// # Errors
     /// The loss is infinite or NaN, processes cannot be added up, or the network needs its whole batch in one process. The gradients
     /// are then worthless, and no buffer update is kept. Once processes could not be added up, every later call gives that error
-    /// at once: the others may be a step ahead, and a repeated sum would meet another one of theirs.
+    /// at once, until there is another connection ([`Self::with_all_reduce`]): the others may be a step ahead, and a repeated sum would
+    /// meet another one of theirs. The same holds with several processes after a panic in a step.
     ///
     /// # Panics
     /// The parameters are not those of the network, or the network's outputs have the wrong shape.
@@ -235,9 +251,12 @@ impl<R: Real> GradientEngine<R> {
         let plan = self
             .plan
             .unwrap_or_else(|| ShardPlan::new(coupling, rows, layout.trainable_len()));
-        let weight = self
-            .all_reduce
-            .sum(objective.loss.total_weight(&batch.all()));
+        let weight = objective.loss.total_weight(&batch.all());
+        if processes > 1 {
+            // Until both sums are there: a panic on the way leaves the others in the midst of the step.
+            self.lost = Some(ReduceError::interrupted());
+        }
+        let weight = self.all_reduce.sum(weight);
         let weight = self.note("weights", weight)?;
         let scale = if weight == 0.0 {
             0.0
@@ -260,30 +279,33 @@ impl<R: Real> GradientEngine<R> {
         let Partial {
             mut grads,
             sum,
-            not_finite,
+            place,
         } = if shards == 0 {
             let mut grads = self.take_grads(layout);
             grads.finish();
             Partial {
                 grads,
                 sum: 0.0,
-                not_finite: None,
+                place: None,
             }
         } else {
             self.reduce(&run, 0, shards)
         };
+        let here = processes == 1 || !sum.is_finite();
         // A bad loss is no reason to leave: the other processes wait for this one's part, and learn from the sum that it is bad.
         let sum = self.all_reduce.sum_gradients(sum, grads.flat_mut());
         self.total = Some(grads);
         let sum = self.note("losses and gradients", sum);
+        if sum.is_ok() {
+            self.lost = None;
+        }
         let found = sum.map_err(GradientError::from).and_then(|sum| {
             let value = objective.loss.finish(sum, weight);
             // By what all processes know, so that all decide alike; a sum with a bad term is bad, whatever the loss makes of it.
             if sum.is_finite() && value.value.is_finite() {
                 Ok(value)
             } else {
-                let found = not_finite.unwrap_or(NotFinite { place: None });
-                Err(GradientError::NotFinite(found))
+                Err(GradientError::NotFinite(NotFinite { place, here }))
             }
         });
         let value = found.inspect_err(|_| {
@@ -384,7 +406,7 @@ impl<R: Real> GradientEngine<R> {
         }
         lock(&self.spare).push(right.grads);
         left.sum += right.sum;
-        left.not_finite = left.not_finite.or(right.not_finite);
+        left.place = left.place.or(right.place);
         left
     }
 
@@ -422,12 +444,15 @@ impl<R: Real> GradientEngine<R> {
             &mut dy,
         );
         drop(values);
-        let not_finite = (!sum.is_finite()).then(|| NotFinite {
-            place: tape.first_non_finite(),
-        });
+        let finite = sum.is_finite();
+        let place = if finite {
+            None
+        } else {
+            tape.first_non_finite()
+        };
         let root = raw.id();
         let mut grads = self.take_grads(run.params.layout());
-        if not_finite.is_none() {
+        if finite {
             tape.backward(root, dy, Some(&mut grads));
         }
         grads.finish();
@@ -436,16 +461,12 @@ impl<R: Real> GradientEngine<R> {
                 whole,
                 "a network that updates buffers from the batch couples its rows: its coupling must be BatchWide"
             );
-            if not_finite.is_none() {
+            if finite {
                 lock(&self.updates).push(update);
             }
         }
         tape.reset();
-        Partial {
-            grads,
-            sum,
-            not_finite,
-        }
+        Partial { grads, sum, place }
     }
 }
 

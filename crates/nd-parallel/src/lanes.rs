@@ -60,6 +60,8 @@ pub(crate) fn attempt<T>(
 pub(crate) enum Lanes {
     /// So many loops in the pool that the caller is in.
     Here(usize),
+    /// One loop on the thread of the caller, which splits nothing up.
+    Alone,
     /// Pools of their own.
     Teams(Vec<Threads>),
 }
@@ -69,12 +71,14 @@ pub(crate) enum Lanes {
 const LARGEST_TEAM: usize = 16;
 
 /// Runs `work` on as many threads as asked for (`None`: all that the machine offers), or in place within a rayon pool, whose threads
-/// it then has, whatever is asked for: what a training or an inference needs that may be a task of a parallel call.
+/// it then has, unless one is asked for, which is one there too: what a training or an inference needs that may be a task of a parallel call.
 ///
 /// ```
 /// let outer = nd_core::Threads::new(Some(3))?;
 /// let count = || nd_parallel::install(Some(64), rayon::current_num_threads);
 /// assert_eq!(outer.install(count)?, 3);
+/// let alone = || nd_parallel::install(Some(1), nd_core::threads::current);
+/// assert_eq!(outer.install(alone)?, Some(1));
 /// assert_eq!(count()?, 64);
 /// # Ok::<(), nd_core::CoreError>(())
 /// ```
@@ -90,7 +94,10 @@ pub fn install<T: Send>(
 ) -> Result<T, CoreError> {
     threads.map_or(Ok(()), Threads::check)?;
     if threads::current().is_some() {
-        return Ok(work());
+        return Ok(match threads {
+            Some(1) => threads::alone(work),
+            _ => work(),
+        });
     }
     Ok(Threads::new(threads)?.install(work))
 }
@@ -100,6 +107,9 @@ impl Lanes {
     pub(crate) fn new(config: &ParallelConfig, tasks: usize) -> Result<Self, ParallelError> {
         config.validate()?;
         if let Some(here) = threads::current() {
+            if config.max_threads == Some(1) {
+                return Ok(Self::Alone);
+            }
             let most = config.max_threads.map_or(here, |wanted| wanted.min(here));
             return Ok(Self::Here(tasks.clamp(1, most)));
         }
@@ -116,13 +126,14 @@ impl Lanes {
     pub(crate) fn count(&self) -> usize {
         match self {
             Self::Here(lanes) => *lanes,
+            Self::Alone => 1,
             Self::Teams(teams) => teams.len(),
         }
     }
 
     /// Whether a lane may wait for what another one does. In a shared pool it may lie above the other on the stack of one thread.
     pub(crate) fn may_wait(&self) -> bool {
-        matches!(self, Self::Here(1) | Self::Teams(_))
+        matches!(self, Self::Here(1) | Self::Alone | Self::Teams(_))
     }
 
     /// Runs `work` once in every lane at the same time; in a shared pool as its threads come free.
@@ -130,6 +141,7 @@ impl Lanes {
         match self {
             Self::Teams(teams) => Threads::together(teams, work),
             Self::Here(1) => work(0),
+            Self::Alone => threads::alone(|| work(0)),
             Self::Here(lanes) => rayon::in_place_scope(|scope| {
                 let work = &work;
                 for lane in 1..*lanes {

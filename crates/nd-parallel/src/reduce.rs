@@ -75,6 +75,12 @@ impl ReduceError {
         let cause = Arc::from(cause);
         Self { what, cause }
     }
+
+    /// A step between whose sums something panicked.
+    pub(crate) fn interrupted() -> Self {
+        let cause = "a panic interrupted an earlier step of this process";
+        Self::new("losses and gradients", cause.into())
+    }
 }
 
 /// Equal when they are the same failure: causes of any type cannot be compared.

@@ -70,12 +70,12 @@ impl Task<'_> {
         self.index
     }
 
-    /// The threads it may use, itself included: those of the rayon pool that it runs in.
+    /// The threads it may use, itself included: those of the rayon pool that it runs in, or one where the call may have no more.
     ///
     /// They are its own, unless the call was made within a pool, whose threads its tasks share.
     #[must_use]
     pub fn threads(&self) -> usize {
-        rayon::current_num_threads()
+        nd_core::threads::current().unwrap_or(1)
     }
 
     /// Whether the call was cancelled. A long task looks now and then, and ends with [`Task::check`].

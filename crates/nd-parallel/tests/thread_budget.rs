@@ -242,6 +242,35 @@ fn calls_that_want_fewer_threads_share_those_of_the_pool() {
     assert!(most <= 2, "{most} tasks at once of a call that wanted 2");
 }
 
+/// A limit of one thread is one thread in a pool, too: nothing of it is split up, so no other task of the pool is taken up in its midst.
+#[test]
+fn one_thread_within_a_pool_is_one() {
+    struct Asks;
+    impl Predict<u8, (usize, bool)> for Asks {
+        fn predict(&self, _: &u8) -> Result<(usize, bool), BoxError> {
+            let threads = nd_core::threads::current().expect("a pool");
+            Ok((threads, nd_core::threads::parallel()))
+        }
+    }
+    let pool = nd_core::Threads::new(Some(3)).unwrap();
+    pool.install(|| {
+        let call = |threads| parallel_batch_inference(&Asks, &[0; 8], &config(threads)).unwrap();
+        assert_eq!(call(1), [(1, false); 8]);
+        assert_eq!(call(2), [(3, true); 8]);
+        let within = nd_parallel::install(Some(1), || (call(2), call(8))).unwrap();
+        assert_eq!(within, (vec![(1, false); 8], vec![(1, false); 8]));
+        let count = Count::wanting(0);
+        nd_parallel::install(Some(1), || {
+            parallel_batch_inference(&count, &[0; 8], &config(8)).unwrap();
+        })
+        .unwrap();
+        assert_eq!(count.found(), (1, 1));
+        let panic = std::panic::catch_unwind(|| nd_parallel::install(Some(1), || panic!("inside")));
+        assert!(panic.is_err());
+        assert_eq!(nd_core::threads::current(), Some(3), "as before");
+    });
+}
+
 /// A number that cannot be is the same error everywhere.
 #[test]
 fn impossible_numbers_of_threads_are_errors_within_a_pool_too() {
@@ -291,13 +320,7 @@ fn streams_in_a_shared_pool_come_to_an_end() {
         });
     }
     for max_threads in [None, Some(1), Some(2)] {
-        let (done, wait) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            run(max_threads);
-            done.send(()).expect("somebody waits");
-        });
-        let end = wait.recv_timeout(Duration::from_secs(60));
-        end.unwrap_or_else(|end| panic!("with {max_threads:?}: {end}"));
+        nd_testing::in_time(move || run(max_threads));
     }
 }
 

@@ -12,6 +12,7 @@ pub mod gradcheck;
 pub mod guard;
 pub mod isa;
 pub mod ops;
+pub mod patience;
 pub mod ulp;
 
 pub use close::{assert_close, assert_norm_close, norm_error};
@@ -20,4 +21,5 @@ pub use gradcheck::{GradInput, gradcheck};
 #[cfg(unix)]
 pub use guard::{Edge, Guarded};
 pub use isa::{levels, required_isa};
+pub use patience::in_time;
 pub use ulp::{ulp_distance_f32, ulp_distance_f64};

@@ -7,13 +7,13 @@ use crate::report::{DOCUMENTS, RECORDS, Records, made, parse};
 /// Every document with tables is as `cargo xtask report` would make it; a record that is not there has empty tables.
 pub(super) fn generated(tree: &Tree) -> Vec<Finding> {
     let mut records = Records::default();
-    for (name, value) in RECORDS.into_iter().zip(&mut records.0) {
-        let Some(record) = tree.get(name).and_then(|file| file.text.as_deref()) else {
+    for (file, value) in RECORDS.iter().zip(&mut records.0) {
+        let Some(record) = tree.get(file.path).and_then(|file| file.text.as_deref()) else {
             continue;
         };
         match parse(record) {
             Ok(record) => *value = record,
-            Err(error) => return vec![Finding::new(name, 0, error)],
+            Err(error) => return vec![Finding::new(file.path, 0, error)],
         }
     }
     let mut findings = Vec::new();
@@ -50,7 +50,12 @@ mod tests {
         let good = made(&format!("{begin}\n{end}"), &records()).unwrap();
         let bad = good.replace("| alone |", "| together |");
         assert_ne!(good, bad);
-        let of = |text: &str| generated(&Tree::of(&[("README.md", text), (RECORDS[0], RECORDED)]));
+        let of = |text: &str| {
+            generated(&Tree::of(&[
+                ("README.md", text),
+                (RECORDS[0].path, RECORDED),
+            ]))
+        };
         assert_eq!(of(&good), []);
         assert_eq!(of(&bad)[0].line, 4);
         assert_eq!(generated(&Tree::of(&[("README.md", "no record\n")])), []);

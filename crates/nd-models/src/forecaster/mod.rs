@@ -181,8 +181,9 @@ impl Forecaster {
         let (params, mut state) = match hooks.resume {
             None => {
                 let seed = config.train.seed;
+                let draw = || Params::init(layout, seed);
                 (
-                    Params::init(layout, seed),
+                    nd_parallel::install(self.options.threads, draw)?,
                     TrainState::new(layout, seed, moments),
                 )
             }

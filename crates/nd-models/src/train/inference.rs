@@ -125,9 +125,7 @@ impl<R: Real> Inference<R> {
             return;
         }
         let chunk = forward.chunk(windows.len());
-        // A single chunk needs no pool, and outside of one rayon must not be asked: it would start its global pool.
-        let parallel = windows.len() > chunk && rayon::current_num_threads() > 1;
-        threads::for_each_chunk(parallel, out, chunk * per_window, |i, out| {
+        threads::for_each_chunk(threads::parallel(), out, chunk * per_window, |i, out| {
             let rows = &windows[i * chunk..i * chunk + out.len() / per_window];
             self.with_slot(forward, |slot| {
                 run(forward, i * chunk, rows, slot, |values, batch| {
@@ -145,8 +143,7 @@ impl<R: Real> Inference<R> {
     pub fn evaluate(&self, forward: &Forward<'_, R>, windows: &[WindowIndex]) -> Option<f64> {
         let chunk = forward.chunk(windows.len());
         let mut sums = vec![Sums::default(); windows.len().div_ceil(chunk)];
-        let parallel = rayon::current_num_threads() > 1;
-        threads::for_each_chunk(parallel, &mut sums, 1, |i, sums| {
+        threads::for_each_chunk(threads::parallel(), &mut sums, 1, |i, sums| {
             let rows = &windows[i * chunk..windows.len().min((i + 1) * chunk)];
             self.with_slot(forward, |slot| {
                 sums[0] = evaluate_rows(forward, i * chunk, rows, slot)

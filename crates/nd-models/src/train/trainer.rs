@@ -147,7 +147,7 @@ impl<R: SimdReal> Trainer<'_, R> {
     ) -> Result<History, ModelError> {
         let config = self.config;
         let start = Instant::now();
-        let parallel = rayon::current_num_threads() > 1;
+        let parallel = nd_core::threads::parallel();
         let mut step = TrainStep::new(config.optimizer, config.clip);
         let mut sampler = Sampler::default();
         let mut batch = Batch::new(self.train.layout());

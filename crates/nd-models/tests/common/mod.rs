@@ -124,7 +124,7 @@ impl<'p> Run<'p> {
         };
         let options = self.options;
         self.threads.install(|| {
-            let parallel = rayon::current_num_threads() > 1;
+            let parallel = nd_core::threads::parallel();
             let count = config.windows_batch_size;
             let windows = sampler.draw(&*source, &mut state.sampler, config.batch_size, count);
             gather(&*source, windows, batch, parallel);

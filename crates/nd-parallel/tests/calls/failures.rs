@@ -115,15 +115,15 @@ fn a_sample_that_panics_when_it_is_dropped_ends_the_stream() {
             Ok(sample.0)
         }
     }
-    let (done, wait) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        let found = std::panic::catch_unwind(|| {
+    let found = nd_testing::in_time(|| {
+        std::panic::catch_unwind(|| {
             Parallel::new(config(3, 2)).stream(&Number, (0..400).map(Bomb), |_, _| ())
-        });
-        done.send(found.is_err()).expect("somebody waits");
+        })
+        .map(drop)
     });
-    let ended = wait.recv_timeout(std::time::Duration::from_secs(60));
-    assert_eq!(ended, Ok(true));
+    let panic = found.expect_err("the drop of a sample panics");
+    let text = panic.downcast_ref::<&str>().copied().unwrap_or_default();
+    assert!(text.contains("the drop of a sample"), "{text}");
 }
 
 #[test]

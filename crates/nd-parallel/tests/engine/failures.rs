@@ -1,10 +1,13 @@
 //! Sums over processes that fail, in all of them or in one alone.
 
 use std::error::Error;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use nd_core::autograd::{ParamLayout, Tape, Var};
+use nd_core::{BatchView, Network, RowCoupling};
 use nd_parallel::{AllReduce, BoxError, GradientEngine, GradientError, ShardPlan};
 
 use super::net::{Net, batch, descend};
@@ -131,6 +134,75 @@ fn the_cause_of_a_failed_sum_is_kept() {
         assert_eq!(cause.kind(), std::io::ErrorKind::ConnectionReset);
         assert_eq!(engine.take_updates().count(), 0);
     }
+}
+
+/// A network that panics in its first forward pass.
+struct PanicsOnce {
+    net: Net,
+    calls: AtomicUsize,
+}
+
+impl Network<f64> for PanicsOnce {
+    fn layout(&self) -> &Arc<ParamLayout> {
+        &self.net.layout
+    }
+
+    fn coupling(&self) -> RowCoupling {
+        Network::<f64>::coupling(&self.net)
+    }
+
+    fn forward<'t>(&self, tape: &'t Tape<f64>, batch: &BatchView<'_, f64>) -> Var<'t, f64> {
+        assert!(
+            self.calls.fetch_add(1, Ordering::Relaxed) > 0,
+            "the first forward pass"
+        );
+        self.net.forward(tape, batch)
+    }
+}
+
+/// What a step gives that panics, and the one after it.
+fn panic_in_a_step(engine: &mut GradientEngine<f64>) -> [std::thread::Result<Trained>; 2] {
+    let net = PanicsOnce {
+        net: Net::new(0.0, false),
+        calls: AtomicUsize::new(0),
+    };
+    let own = batch(10);
+    [(); 2].map(|()| catch_unwind(AssertUnwindSafe(|| descend(engine, &net, &own, 0, 1))))
+}
+
+/// A step tried again would meet the others in the midst of the one that panicked.
+#[test]
+fn after_a_panic_a_rank_meets_the_others_no_more() {
+    let meeting = Meeting::new(2, Duration::from_millis(500));
+    let (first, second) = (meeting.rank(0), meeting.rank(1));
+    let (panicked, other) = std::thread::scope(|scope| {
+        let panicked = scope.spawn(move || {
+            let mut engine = GradientEngine::new().with_all_reduce(Arc::new(first));
+            panic_in_a_step(&mut engine)
+        });
+        let other = scope.spawn(move || {
+            let mut engine = GradientEngine::new().with_all_reduce(Arc::new(second));
+            descend(&mut engine, &Net::new(0.0, false), &batch(10), 10, 1)
+        });
+        (panicked.join().unwrap(), other.join().unwrap())
+    });
+    let [first, second] = panicked;
+    assert!(first.is_err(), "the panic comes through");
+    let (what, text) = reduce_error(&second.expect("no panic"));
+    assert_eq!(what, "losses and gradients");
+    assert!(
+        text.contains("a panic interrupted an earlier step"),
+        "{text}"
+    );
+    let (_, text) = reduce_error(&other);
+    assert!(text.contains("ranks [0] did not come to sum 1"), "{text}");
+}
+
+#[test]
+fn after_a_panic_a_process_alone_goes_on() {
+    let [first, second] = panic_in_a_step(&mut GradientEngine::new());
+    assert!(first.is_err(), "the panic comes through");
+    second.expect("no panic").expect("a step");
 }
 
 #[test]

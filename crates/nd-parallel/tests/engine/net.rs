@@ -164,12 +164,12 @@ pub(crate) fn step(mode: Mode) -> StepOptions {
 /// Descent along the gradient for some steps: the last loss and the weights.
 pub(crate) fn descend(
     engine: &mut GradientEngine<f64>,
-    net: &Net,
+    net: &dyn Network<f64>,
     batch: &Batch<f64>,
     first_row: usize,
     steps: u32,
 ) -> Result<(f64, Vec<f64>), GradientError> {
-    let mut params = Arc::new(Params::<f64>::init(&net.layout, 4));
+    let mut params = Arc::new(Params::<f64>::init(net.layout(), 4));
     let objective = Objective {
         network: net,
         loss: &Squares { root: true },
