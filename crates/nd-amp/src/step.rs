@@ -172,7 +172,7 @@ impl<R: SimdReal> TrainStep<R> {
                     Bad::Loss(found) => {
                         format!("none: the first bad value came from {}", found.origin())
                     }
-                    Bad::Gradient { .. } => "none: the loss itself is not finite".to_owned(),
+                    Bad::Gradient { .. } => "none: the sum of the gradients' squares".to_owned(),
                 }),
             });
         }

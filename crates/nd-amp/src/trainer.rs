@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use nd_core::autograd::Params;
-use nd_core::{Batch, Loss, Network, Objective, Precision, RunOptions, Threads, TrainState};
+use nd_core::{Batch, Loss, Network, Objective, Precision, RunOptions, TrainState};
 use nd_simd::SimdReal;
 
 use crate::config::MixedPrecisionConfig;
@@ -178,22 +178,20 @@ impl MixedPrecisionTrainer {
         model: &M,
     ) -> Result<f64, StepError> {
         self.config.validate()?;
-        // Before anything is drawn: a corrected setting begins with its own seed.
-        self.options.threads.map_or(Ok(()), Threads::check)?;
         let objective = model.objective();
         let layout = objective.network.layout();
         let (config, seed) = (self.config, self.seed);
         let moments = self.step.optimizer().moments();
-        if self.run.is_none() {
-            let draw = || Params::init(layout, seed);
-            let params = nd_parallel::install(self.options.threads, draw)?;
-            let mut state = TrainState::new(layout, seed, moments);
-            state.loss_scale = config.initial_state();
-            let params = Arc::new(params);
-            self.run = Some(Run { params, state });
-        }
-        let Some(run) = &mut self.run else {
-            unreachable!("it was made just now")
+        let run = match &mut self.run {
+            Some(run) => run,
+            none => {
+                // Refuses a wrong number of threads before anything is drawn: a corrected setting begins with its own seed.
+                let draw = || Params::init(layout, seed);
+                let params = Arc::new(nd_parallel::install(self.options.threads, draw)?);
+                let mut state = TrainState::new(layout, seed, moments);
+                state.loss_scale = config.initial_state();
+                none.insert(Run { params, state })
+            }
         };
         run.params.require(layout)?;
         let before = run.state.loss_scale.scale;

@@ -61,13 +61,24 @@ thread_local! {
 ///
 /// A limit of one thread within a pool. Nothing of `work` is handed to the pool then, so nothing else of the pool is taken up in its midst.
 pub fn alone<T>(work: impl FnOnce() -> T) -> T {
+    with_alone(true, work)
+}
+
+/// Runs `work` with the threads of the pool that the caller is in, whatever it found itself within.
+///
+/// For what a thread takes up while it waits: that has nothing to do with an [`alone`] further down on the thread's stack.
+pub fn apart<T>(work: impl FnOnce() -> T) -> T {
+    with_alone(false, work)
+}
+
+fn with_alone<T>(alone: bool, work: impl FnOnce() -> T) -> T {
     struct Restore(bool);
     impl Drop for Restore {
         fn drop(&mut self) {
             ALONE.set(self.0);
         }
     }
-    let _restore = Restore(ALONE.replace(true));
+    let _restore = Restore(ALONE.replace(alone));
     work()
 }
 
@@ -166,7 +177,7 @@ impl Threads {
     /// # Panics
     /// When `work` does.
     pub fn install<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        self.lease.pool.install(work)
+        self.lease.pool.install(|| apart(work))
     }
 
     /// Runs `work(i)` on a worker of the `i`-th team, all teams at the same time, and returns when every one is done.
@@ -180,7 +191,7 @@ impl Threads {
         fn enter(teams: &[Threads], first: usize, work: &(impl Fn(usize) + Sync)) {
             if let Some((team, rest)) = teams.split_first() {
                 team.lease.pool.in_place_scope(|scope| {
-                    scope.spawn(move |_| work(first));
+                    scope.spawn(move |_| apart(|| work(first)));
                     enter(rest, first + 1, work);
                 });
             }
@@ -341,6 +352,26 @@ mod tests {
             let found = found.install(|| (current(), parallel()));
             assert_eq!(found, (Some(count), count > 1));
         }
+    }
+
+    /// Its threads may be the caller's own, or may have waited within `alone`.
+    #[test]
+    fn a_pool_that_is_entered_is_not_alone() {
+        let two = Threads::new(Some(2)).unwrap();
+        let enter = || {
+            let installed = two.install(current);
+            let team = Mutex::new(None);
+            Threads::together(std::slice::from_ref(&two), |_| {
+                *lock(&team) = current();
+            });
+            (installed, team.into_inner().unwrap())
+        };
+        let both = (Some(2), Some(2));
+        assert_eq!(alone(enter), both);
+        two.install(|| {
+            assert_eq!(alone(enter), both);
+            assert_eq!(alone(|| (apart(current), current())), (Some(2), Some(1)));
+        });
     }
 
     #[test]

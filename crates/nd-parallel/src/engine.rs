@@ -63,7 +63,9 @@ impl NotFinite {
         match &self.place {
             Some(place) => place.to_string(),
             None if self.here => "the loss itself".to_owned(),
-            None => "another process, whose error names the place".to_owned(),
+            None => {
+                "another process, whose error names the place, or from adding up all".to_owned()
+            }
         }
     }
 }
@@ -221,7 +223,7 @@ impl<R: Real> GradientEngine<R> {
     /// The loss is infinite or NaN, processes cannot be added up, or the network needs its whole batch in one process. The gradients
     /// are then worthless, and no buffer update is kept. Once processes could not be added up, every later call gives that error
     /// at once, until there is another connection ([`Self::with_all_reduce`]): the others may be a step ahead, and a repeated sum would
-    /// meet another one of theirs. The same holds with several processes after a panic in a step.
+    /// meet another one of theirs. The same holds with several processes after a panic in this function.
     ///
     /// # Panics
     /// The parameters are not those of the network, or the network's outputs have the wrong shape.
@@ -253,7 +255,7 @@ impl<R: Real> GradientEngine<R> {
             .unwrap_or_else(|| ShardPlan::new(coupling, rows, layout.trainable_len()));
         let weight = objective.loss.total_weight(&batch.all());
         if processes > 1 {
-            // Until both sums are there: a panic on the way leaves the others in the midst of the step.
+            // Until the loss is known: a panic on the way leaves the others in the midst of the step.
             self.lost = Some(ReduceError::interrupted());
         }
         let weight = self.all_reduce.sum(weight);
@@ -291,23 +293,25 @@ impl<R: Real> GradientEngine<R> {
         } else {
             self.reduce(&run, 0, shards)
         };
-        let here = processes == 1 || !sum.is_finite();
+        let is_own_bad = processes == 1 || !sum.is_finite();
         // A bad loss is no reason to leave: the other processes wait for this one's part, and learn from the sum that it is bad.
         let sum = self.all_reduce.sum_gradients(sum, grads.flat_mut());
         self.total = Some(grads);
-        let sum = self.note("losses and gradients", sum);
-        if sum.is_ok() {
-            self.lost = None;
-        }
-        let found = sum.map_err(GradientError::from).and_then(|sum| {
-            let value = objective.loss.finish(sum, weight);
-            // By what all processes know, so that all decide alike; a sum with a bad term is bad, whatever the loss makes of it.
-            if sum.is_finite() && value.value.is_finite() {
-                Ok(value)
-            } else {
-                Err(GradientError::NotFinite(NotFinite { place, here }))
+        let found = match self.note("losses and gradients", sum) {
+            Ok(sum) => {
+                let value = objective.loss.finish(sum, weight);
+                self.lost = None;
+                // By what all processes know, so that all decide alike; a sum with a bad term is bad, whatever the loss makes of it.
+                if sum.is_finite() && value.value.is_finite() {
+                    Ok(value)
+                } else {
+                    // Of a fine sum the loss is bad by itself, which is so on every process.
+                    let here = is_own_bad || sum.is_finite();
+                    Err(GradientError::NotFinite(NotFinite { place, here }))
+                }
             }
-        });
+            Err(lost) => Err(lost.into()),
+        };
         let value = found.inspect_err(|_| {
             lock(&self.updates).clear();
         })?;

@@ -145,7 +145,7 @@ impl Lanes {
             Self::Here(lanes) => rayon::in_place_scope(|scope| {
                 let work = &work;
                 for lane in 1..*lanes {
-                    scope.spawn(move |_| work(lane));
+                    scope.spawn(move |_| threads::apart(|| work(lane)));
                 }
                 work(0);
             }),

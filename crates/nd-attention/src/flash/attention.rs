@@ -1,7 +1,7 @@
 //! Flash attention on arrays.
 
 use nd_core::autograd::Accumulate;
-use nd_core::{Element, MemoryPool, SimdLevel};
+use nd_core::{Element, MemoryPool, SimdLevel, threads};
 use nd_simd::SimdReal;
 use ndarray::{Array, ArrayRef, Dimension};
 
@@ -44,8 +44,8 @@ impl FlashAttentionConfig {
 /// Exact attention that never holds the matrix of scores, on arrays `[N, d]`, `[B, N, d]` or `[B, H, N, d]`.
 ///
 /// Arrays may have any layout; one whose channels are not side by side is copied once. Heads of keys may be fewer than heads of queries,
-/// and values may have another width. Work is split over the threads of the current rayon pool; the bits are the same for
-/// any number.
+/// and values may have another width. Work is split over the threads of the rayon pool that a method is called in
+/// ([`nd_core::Threads::install`]), outside of any it stays on the calling thread; the bits are the same for any number.
 ///
 /// ```
 /// use nd_attention::flash::{FlashAttention, FlashAttentionConfig};
@@ -181,7 +181,8 @@ impl FlashAttention {
                 self.key_block
             },
             level: self.level(),
-            parallel: self.parallel,
+            // Outside of any pool rayon would start its global one.
+            parallel: self.parallel && threads::parallel(),
         }
     }
 

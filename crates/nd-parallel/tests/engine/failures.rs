@@ -173,7 +173,7 @@ fn panic_in_a_step(engine: &mut GradientEngine<f64>) -> [std::thread::Result<Tra
 /// A step tried again would meet the others in the midst of the one that panicked.
 #[test]
 fn after_a_panic_a_rank_meets_the_others_no_more() {
-    let meeting = Meeting::new(2, Duration::from_millis(500));
+    let meeting = Meeting::new(2, PATIENCE);
     let (first, second) = (meeting.rank(0), meeting.rank(1));
     let (panicked, other) = std::thread::scope(|scope| {
         let panicked = scope.spawn(move || {

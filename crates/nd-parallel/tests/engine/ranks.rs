@@ -284,6 +284,22 @@ fn a_rank_whose_loss_is_not_finite_still_meets_the_others() {
     );
 }
 
+/// The sum of every rank is fine, the loss that is made of it is not.
+#[test]
+fn a_loss_that_is_bad_by_itself_is_so_on_every_rank() {
+    let net = Net::new(0.0, false);
+    let mut all = batch(20);
+    all.outsample_mask.fill(-1.0);
+    all.outsample_y.fill(0.0);
+    for found in ranks(&net, &all, 2, None) {
+        let Err(GradientError::NotFinite(found)) = found else {
+            panic!("{found:?}")
+        };
+        assert_eq!((found.here, &found.place), (true, &None));
+        assert_eq!(found.origin(), "the loss itself");
+    }
+}
+
 #[test]
 fn a_network_that_looks_at_the_whole_batch_is_refused_on_several_ranks() {
     let net = Net::new(0.0, true);
