@@ -90,6 +90,18 @@ impl Kernel for ToBf16<'_> {
     }
 }
 
+struct RoundToBf16<'a>(&'a mut [f32]);
+
+impl Kernel for RoundToBf16<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Isa>(self, _simd: S) {
+        for x in self.0 {
+            *x = f32::from_bits(u32::from(narrow_bf16(*x)) << 16);
+        }
+    }
+}
+
 struct FromBf16<'a>(&'a [bf16], &'a mut [f32]);
 
 impl Kernel for FromBf16<'_> {
@@ -165,6 +177,23 @@ pub fn f32_to_bf16(level: SimdLevel, x: &[f32], y: &mut [bf16]) {
         return;
     }
     dispatch(level, ToBf16(x, y));
+}
+
+/// Replaces each number by the nearest bf16: what [`f32_to_bf16`] and [`bf16_to_f32`] make of it.
+pub(crate) fn round_to_bf16(level: SimdLevel, x: &mut [f32]) {
+    dispatch(level, RoundToBf16(x));
+}
+
+/// Numbers that are rounded to f16 at a time, on the stack.
+const ROUNDED: usize = 512;
+
+/// Replaces each number by the nearest f16: what [`f32_to_f16`] and [`f16_to_f32`] make of it.
+pub(crate) fn round_to_f16(level: SimdLevel, x: &mut [f32]) {
+    for x in x.chunks_mut(ROUNDED) {
+        let narrow = &mut [f16::ZERO; ROUNDED][..x.len()];
+        f32_to_f16(level, x, narrow);
+        f16_to_f32(level, narrow, x);
+    }
 }
 
 /// Widens each number; exact.

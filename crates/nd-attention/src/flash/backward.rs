@@ -18,7 +18,7 @@ use nd_core::autograd::Accumulate;
 use nd_core::{Buffer, Element, Real};
 use nd_simd::SimdReal;
 use nd_simd::elementwise::accumulate;
-use nd_simd::matmul::{Bf16Engine, MatMut};
+use nd_simd::matmul::{Bf16Engine, Fetch, MatMut, MatRef};
 
 use super::bias::{self, BiasMut};
 use super::element::{Blocks, Entries, WeightBlock, with_engine};
@@ -204,7 +204,13 @@ fn part<E: Blocks>(
             }
             let writes = !seen.is_empty();
             let new_here = (new.0 && writes, new.1 && writes);
-            query_block(arguments, (b, h), first, count, new_here, room, sums);
+            let after = match first + parts * block_q {
+                next if next < dims.queries => beginning(arguments, (b, h), next),
+                _ if h + 1 < dims.heads => beginning(arguments, (b, h + 1), start * block_q),
+                _ if b + 1 < dims.batch => beginning(arguments, (b + 1, 0), start * block_q),
+                _ => <[Fetch; 2]>::default(),
+            };
+            query_block(arguments, (b, h), first, count, new_here, room, sums, after);
             new = (false, false);
             first += parts * block_q;
             if first >= dims.queries {
@@ -212,6 +218,35 @@ fn part<E: Blocks>(
             }
         }
     }
+}
+
+/// What a block of queries reads first, in two parts: the queries and gradients of the output; the output and a block of keys.
+fn beginning<E: Blocks>(
+    arguments: &Backward<'_, E>,
+    (b, h): (usize, usize),
+    first: usize,
+) -> [Fetch; 2] {
+    let Backward { plan, dims, .. } = arguments;
+    let (block_q, block_k) = plan.blocks(dims);
+    let count = block_q.min(dims.queries.saturating_sub(first));
+    if count == 0 {
+        return <[Fetch; 2]>::default();
+    }
+    let queries = Fetch::of(arguments.q.block(b, h, first, count));
+    let output = Fetch::of(arguments.output.block(b, h, first, count));
+    let mut keys = (arguments.visibility).key_blocks(b, (first, count), block_k);
+    let keys = keys.next().unwrap_or_default();
+    let block = arguments.k.block(b, dims.key_head(h), keys.0, keys.1);
+    [
+        queries.then(arguments.dy.block(b, h, first, count)),
+        output.then(block),
+    ]
+}
+
+/// Some tokens of sums of so many channels, which are added to soon.
+fn rows_soon<E: Blocks>(sums: &[E::Sum], channels: usize, (first, count): (usize, usize)) -> Fetch {
+    let rows = &sums[first * channels..(first + count) * channels];
+    Fetch::of(MatRef::row_major(rows, count, channels))
 }
 
 /// Whether a bias has its gradient from the pass over queries: it belongs to one head of one batch.
@@ -294,6 +329,8 @@ impl<E: Blocks> TileRoom<E> {
 pub(super) struct Tile<'a, E: Blocks> {
     /// The first key, and how many.
     pub(super) keys: (usize, usize),
+    /// The same of the block after it.
+    pub(super) next: Option<(usize, usize)>,
     /// Probabilities, after dropout.
     pub(super) probabilities: Entries<'a, E>,
     /// The gradient of the scores.
@@ -311,13 +348,14 @@ impl<'a, E: Blocks> Tile<'a, E> {
     }
 }
 
-/// Calls `visit` with every block of scores of a block of queries.
+/// Calls `visit` with every block of scores of a block of queries; `after` is what is read once all are done.
 pub(super) fn for_each_tile<E: Blocks>(
     arguments: &Backward<'_, E>,
     (b, h): (usize, usize),
     first: usize,
     count: usize,
     room: &mut TileRoom<E>,
+    after: [Fetch; 2],
     mut visit: impl FnMut(&Tile<'_, E>),
 ) {
     let Backward {
@@ -361,20 +399,16 @@ pub(super) fn for_each_tile<E: Blocks>(
         *delta = E::dot(level, output.row(b, h, first + i), dy.row(b, h, first + i));
     }
     delta[count..].fill(E::Sum::ZERO);
-    let (start, end) = visibility.keys_of(b, first, count);
-    let mut key = start;
-    while key < end {
-        let keys = (key, block_k.min(end - key));
-        key += keys.1;
-        if !visibility.any((first, count), keys) {
-            continue;
-        }
+    let mut blocks = visibility.key_blocks(b, (first, count), block_k).peekable();
+    while let Some(keys) = blocks.next() {
         let scores = &mut scores[..keys.1 * width];
         let dscores = &mut dscores[..keys.1 * width];
         let dropped = factors.len().min(keys.1 * width);
         let factors = &mut factors[..dropped];
         let key_block = k.block(b, key_head, keys.0, keys.1);
-        E::scores(level, plan.scale, key_block, queries, width, scores);
+        let value_block = v.block(b, value_head, keys.0, keys.1);
+        let soon = Fetch::of(value_block);
+        E::scores(level, plan.scale, key_block, queries, width, scores, soon);
         plan.prepare(
             dims,
             visibility,
@@ -384,8 +418,12 @@ pub(super) fn for_each_tile<E: Blocks>(
             scores,
             width,
         );
-        let value_block = v.block(b, value_head, keys.0, keys.1);
-        E::scores(level, one, value_block, gradients, width, dscores);
+        let next = blocks.peek().copied();
+        let soon = match next {
+            Some((key, count)) => Fetch::of(k.block(b, key_head, key, count)),
+            None => after[0],
+        };
+        E::scores(level, one, value_block, gradients, width, dscores, soon);
         plan.dropout_factors(dims, (b, h), (first, count), keys, factors, width);
         let again = SoftmaxAgain {
             scores: &mut *scores,
@@ -410,6 +448,7 @@ pub(super) fn for_each_tile<E: Blocks>(
         };
         visit(&Tile {
             keys,
+            next,
             probabilities,
             dscores,
             width,
@@ -427,6 +466,7 @@ fn query_block<E: Blocks>(
     new: (bool, bool),
     room: &mut Room<E>,
     sums: &mut Sums<E>,
+    after: [Fetch; 2],
 ) {
     let Backward { plan, dims, .. } = arguments;
     let (zero, one) = (E::Sum::ZERO, E::Sum::ONE);
@@ -453,7 +493,7 @@ fn query_block<E: Blocks>(
     );
     let mut kept = false;
     let beta = |new: bool| if new { zero } else { one };
-    for_each_tile(arguments, (b, h), first, count, tiles, |tile| {
+    for_each_tile(arguments, (b, h), first, count, tiles, after, |tile| {
         let (start, keys) = tile.keys;
         let block = |entries| WeightBlock {
             entries,
@@ -471,22 +511,53 @@ fn query_block<E: Blocks>(
             }
         }
         if arguments.dv.is_some() {
+            let dk_soon = match arguments.dk {
+                Some(_) => {
+                    // SAFETY: this head of keys is this task's.
+                    let sum = unsafe { sums.dk(arguments, (b, key_head)) };
+                    rows_soon::<E>(sum, d, (start, keys))
+                }
+                None => Fetch::default(),
+            };
             // SAFETY: this head of values is this task's.
             let sum = unsafe { sums.dv(arguments, (b, value_head)) };
             let sum = MatMut::row_major(&mut sum[start * dv..(start + keys) * dv], keys, dv);
             let beta = beta(new.1);
-            E::weigh_kept(plan.level, one, probabilities, dy, kept_dy, beta, sum);
+            E::weigh_kept(
+                plan.level,
+                one,
+                probabilities,
+                dy,
+                kept_dy,
+                beta,
+                sum,
+                dk_soon,
+            );
         }
         if arguments.dk.is_some() {
+            let dv_soon = match tile.next {
+                Some(next) if arguments.dv.is_some() => {
+                    // SAFETY: this head of values is this task's.
+                    let sum = unsafe { sums.dv(arguments, (b, value_head)) };
+                    rows_soon::<E>(sum, dv, next)
+                }
+                _ => Fetch::default(),
+            };
             // SAFETY: this head of keys is this task's.
             let sum = unsafe { sums.dk(arguments, (b, key_head)) };
             let sum = MatMut::row_major(&mut sum[start * d..(start + keys) * d], keys, d);
             let beta = beta(new.0);
-            E::weigh_kept(plan.level, plan.scale, dscores, q, kept_q, beta, sum);
+            E::weigh_kept(
+                plan.level, plan.scale, dscores, q, kept_q, beta, sum, dv_soon,
+            );
         }
         if let Some(dq) = &mut dq {
             let k = arguments.k.block(b, key_head, start, keys);
-            dq.add(plan.scale, (tile.dscores, keys), k);
+            let soon = match tile.next {
+                Some((key, count)) => Fetch::of(arguments.v.block(b, value_head, key, count)),
+                None => after[1],
+            };
+            dq.add(plan.scale, (tile.dscores, keys), k, soon);
         }
         if let Some(dbias) = own_bias {
             // SAFETY: the bias of these queries of this head is this task's.

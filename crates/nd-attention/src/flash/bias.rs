@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 
 use nd_core::autograd::Accumulate;
 use nd_simd::SimdReal;
+use nd_simd::matmul::Fetch;
 
 use super::backward::{Backward, Tile, TileRoom, for_each_tile};
 use super::element::{Blocks, with_engine};
@@ -285,7 +286,8 @@ pub(super) fn run<E: Blocks>(arguments: &Backward<'_, E>) {
                             unsafe { dbias.add(dims, (b, h), (first, count), tile) };
                         };
                         with_engine(engine, || {
-                            for_each_tile(arguments, (b, h), first, count, &mut room, add)
+                            let nothing = <[Fetch; 2]>::default();
+                            for_each_tile(arguments, (b, h), first, count, &mut room, nothing, add)
                         });
                     }
                 }

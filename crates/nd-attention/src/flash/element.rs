@@ -11,7 +11,7 @@ use nd_core::autograd::Accumulate;
 use nd_core::{Element, SimdLevel, bf16, f16};
 use nd_simd::SimdReal;
 use nd_simd::elementwise::accumulate;
-use nd_simd::matmul::{Bf16Engine, MatMut, MatRef, Operand, multiply};
+use nd_simd::matmul::{Bf16Engine, Fetch, MatMut, MatRef, Operand, multiply_fetching};
 
 use super::softmax_again::SoftmaxAgain;
 use super::turn::turn;
@@ -125,7 +125,8 @@ pub trait Blocks: 'static {
         width: usize,
     );
 
-    /// `tile [keys, width] = keys packed`, with what [`Blocks::pack`] left of the scale.
+    /// `tile [keys, width] = keys packed`, with what [`Blocks::pack`] left of the scale. What is read `soon` may be asked for meanwhile, in this
+    /// product as in the others.
     fn scores(
         level: SimdLevel,
         scale: Self::Sum,
@@ -133,6 +134,7 @@ pub trait Blocks: 'static {
         packed: &[Self::Packed],
         width: usize,
         tile: &mut [Self::Sum],
+        soon: Fetch,
     );
 
     /// `to = alpha weights tokens + beta to`
@@ -143,6 +145,7 @@ pub trait Blocks: 'static {
         tokens: MatRef<'_, Self::Element>,
         beta: Self::Sum,
         to: MatMut<'_, Self::Sum>,
+        soon: Fetch,
     );
 
     /// Whether [`Blocks::gather`] is asked for its sums channel by channel, when there are so many and blocks of queries are `width` wide.
@@ -166,10 +169,11 @@ pub trait Blocks: 'static {
         beta: Self::Sum,
         sums: &mut [Self::Sum],
         _room: &mut [Self::Packed],
+        soon: Fetch,
     ) {
         debug_assert!(!across, "this kind of number sums query by query");
         let sums = MatMut::row_major(sums, weights.count, tokens.cols());
-        Self::weigh(level, alpha, weights.full().t(), tokens, beta, sums);
+        Self::weigh(level, alpha, weights.full().t(), tokens, beta, sums, soon);
     }
 
     /// Elements that [`Blocks::keep`] writes at most.
@@ -189,8 +193,9 @@ pub trait Blocks: 'static {
         _kept: &[Self::Packed],
         beta: Self::Sum,
         to: MatMut<'_, Self::Sum>,
+        soon: Fetch,
     ) {
-        Self::weigh(level, alpha, weights.full(), tokens, beta, to);
+        Self::weigh(level, alpha, weights.full(), tokens, beta, to, soon);
     }
 
     /// Elements that [`Blocks::softmax_rounded`] writes for a block of scores, where it does.
@@ -240,17 +245,12 @@ impl<R: SimdReal> Blocks for Full<R> {
         packed: &[R],
         width: usize,
         tile: &mut [R],
+        soon: Fetch,
     ) {
         let (rows, channels) = (keys.rows(), keys.cols());
         let right = MatRef::row_major(packed, channels, width);
-        multiply(
-            level,
-            R::ONE,
-            keys,
-            right,
-            R::ZERO,
-            MatMut::row_major(tile, rows, width),
-        );
+        let tile = MatMut::row_major(tile, rows, width);
+        multiply_fetching(level, R::ONE, keys, right, R::ZERO, tile, soon);
     }
 
     fn weigh(
@@ -260,8 +260,9 @@ impl<R: SimdReal> Blocks for Full<R> {
         tokens: MatRef<'_, R>,
         beta: R,
         to: MatMut<'_, R>,
+        soon: Fetch,
     ) {
-        multiply(level, alpha, weights, tokens, beta, to);
+        multiply_fetching(level, alpha, weights, tokens, beta, to, soon);
     }
 
     fn dot(level: SimdLevel, a: &[R], b: &[R]) -> R {

@@ -2,6 +2,7 @@
 
 use nd_core::autograd::Accumulate;
 use nd_core::{Buffer, Element, Real};
+use nd_simd::matmul::Fetch;
 
 use super::element::{Blocks, Entries, with_engine};
 use super::gathered::{GatherRoom, Gathered};
@@ -60,15 +61,44 @@ pub(super) fn run<E: Blocks>(arguments: &Forward<'_, E>) {
     for_each(plan.parallel, 0..tasks, grain(tasks, work), &|tasks| {
         with_engine(engine, || {
             let mut room = Room::new(arguments);
-            for task in tasks {
+            let place = |task: usize| {
                 let (pair, block) = (task / blocks, task % blocks);
                 let first = block * block_q;
                 let count = block_q.min(dims.queries - first);
-                let head = (pair / dims.heads, pair % dims.heads);
-                query_block(arguments, head, first, count, &mut room);
+                ((pair / dims.heads, pair % dims.heads), first, count)
+            };
+            for task in tasks.clone() {
+                let (head, first, count) = place(task);
+                let next = match task + 1 {
+                    next if next < tasks.end => beginning(arguments, place(next)),
+                    _ => Fetch::default(),
+                };
+                query_block(arguments, head, first, count, &mut room, next);
             }
         });
     });
+}
+
+/// What a block of queries reads first: the queries, and a block of keys.
+fn beginning<E: Blocks>(
+    arguments: &Forward<'_, E>,
+    ((b, h), first, count): ((usize, usize), usize, usize),
+) -> Fetch {
+    let Forward {
+        plan,
+        dims,
+        visibility,
+        q,
+        k,
+        ..
+    } = arguments;
+    let queries = Fetch::of(q.block(b, h, first, count));
+    let (_, block_k) = plan.blocks(dims);
+    let mut blocks = visibility.key_blocks(b, (first, count), block_k);
+    match blocks.next() {
+        Some((key, count)) => queries.then(k.block(b, dims.key_head(h), key, count)),
+        None => queries,
+    }
 }
 
 /// Working memory of a thread.
@@ -96,12 +126,14 @@ impl<E: Blocks> Room<E> {
     }
 }
 
+/// The output of a block of queries; `next` is what the block after it begins with.
 fn query_block<E: Blocks>(
     arguments: &Forward<'_, E>,
     (b, h): (usize, usize),
     first: usize,
     count: usize,
     room: &mut Room<E>,
+    next: Fetch,
 ) {
     let Forward {
         plan,
@@ -136,17 +168,13 @@ fn query_block<E: Blocks>(
     let factor = &mut rest[..width];
     base.fill(lowest);
     sum.fill(zero);
-    let (start, end) = visibility.keys_of(b, first, count);
-    let mut key = start;
-    while key < end {
-        let keys = (key, block_k.min(end - key));
-        key += keys.1;
-        if !visibility.any((first, count), keys) {
-            continue;
-        }
+    let mut blocks = visibility.key_blocks(b, (first, count), block_k).peekable();
+    while let Some(keys) = blocks.next() {
         let tile = &mut tile[..keys.1 * width];
         let block = k.block(b, key_head, keys.0, keys.1);
-        E::scores(level, plan.scale, block, queries, width, tile);
+        let values = v.block(b, value_head, keys.0, keys.1);
+        let soon = Fetch::of(values);
+        E::scores(level, plan.scale, block, queries, width, tile, soon);
         plan.prepare(dims, visibility, (b, h), (first, count), keys, tile, width);
         let running = Running {
             base: &mut *base,
@@ -163,8 +191,11 @@ fn query_block<E: Blocks>(
                 *x *= factor;
             }
         }
-        let values = v.block(b, value_head, keys.0, keys.1);
-        out.add(one, (Entries::Full(tile), keys.1), values);
+        let soon = match blocks.peek() {
+            Some(&(key, count)) => Fetch::of(k.block(b, key_head, key, count)),
+            None => next,
+        };
+        out.add(one, (Entries::Full(tile), keys.1), values, soon);
     }
     finish(level, base, sum, factor);
     // SAFETY: as above.

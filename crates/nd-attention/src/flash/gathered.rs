@@ -1,7 +1,7 @@
 //! Sums over keys for a block of queries, on their way through [`Blocks::gather`].
 
 use nd_core::{Buffer, Element, MemoryPool, Real, SimdLevel};
-use nd_simd::matmul::MatRef;
+use nd_simd::matmul::{Fetch, MatRef};
 
 use super::element::{Blocks, Entries, WeightBlock};
 use super::tile::{scale_columns, scale_rows};
@@ -73,12 +73,13 @@ impl<'a, E: Blocks> Gathered<'a, E> {
         self.empty
     }
 
-    /// Adds `alpha weights^T tokens`.
+    /// Adds `alpha weights^T tokens`; meanwhile what is read `soon` may be asked for.
     pub(super) fn add(
         &mut self,
         alpha: E::Sum,
         (entries, keys): (Entries<'_, E>, usize),
         tokens: MatRef<'_, E::Element>,
+        soon: Fetch,
     ) {
         let weights = WeightBlock {
             entries,
@@ -92,7 +93,9 @@ impl<'a, E: Blocks> Gathered<'a, E> {
             E::Sum::ONE
         };
         let (level, across, room) = (self.level, self.across, &mut self.room.packed);
-        E::gather(level, across, alpha, weights, tokens, beta, self.sums, room);
+        E::gather(
+            level, across, alpha, weights, tokens, beta, self.sums, room, soon,
+        );
         self.empty = false;
     }
 

@@ -168,6 +168,20 @@ impl<'a> Visibility<'a> {
         (start.min(end), end)
     }
 
+    /// The blocks of at most `size` keys that some of these queries may see: the first key of each, and how many.
+    pub(crate) fn key_blocks(
+        &self,
+        b: usize,
+        queries: (usize, usize),
+        size: usize,
+    ) -> impl Iterator<Item = (usize, usize)> {
+        let (start, end) = self.keys_of(b, queries.0, queries.1);
+        let all = (start..end)
+            .step_by(size)
+            .map(move |key| (key, size.min(end - key)));
+        all.filter(move |&keys| self.any(queries, keys))
+    }
+
     /// Whether any score of a block may exist.
     pub(crate) fn any(&self, queries: (usize, usize), keys: (usize, usize)) -> bool {
         let Some(blocks) = &self.mask.blocks else {

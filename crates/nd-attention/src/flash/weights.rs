@@ -4,6 +4,7 @@ use std::any::Any;
 
 use nd_core::{Element, Real};
 use nd_simd::SimdReal;
+use nd_simd::matmul::Fetch;
 
 use super::element::{Bf16, Blocks, F16, Full, with_engine};
 use super::mask::Visibility;
@@ -166,17 +167,20 @@ fn query_block<E: Blocks>(
             *to = log;
         }
     }
-    let (start, end) = visibility.keys_of(b, first, count);
-    for key in (start..end).step_by(block_k) {
-        let keys = (key, block_k.min(end - key));
-        if !visibility.any((first, count), keys) {
-            continue;
-        }
+    for keys in visibility.key_blocks(b, (first, count), block_k) {
         let scores = &mut scores[..keys.1 * width];
         let unused = &mut unused[..keys.1 * width];
         unused.fill(E::Sum::ZERO);
         let block = k.block(b, dims.key_head(h), keys.0, keys.1);
-        E::scores(level, plan.scale, block, &queries, width, scores);
+        E::scores(
+            level,
+            plan.scale,
+            block,
+            &queries,
+            width,
+            scores,
+            Fetch::default(),
+        );
         plan.prepare(
             dims,
             visibility,

@@ -5,7 +5,9 @@ use std::ops::Range;
 use nd_core::autograd::{Stored, StoredRef, Tape, Value};
 use nd_core::{Buffer, Element, Precision, bf16, f16, threads};
 
-use crate::convert::{bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16};
+use crate::convert::{
+    bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16, round_to_bf16, round_to_f16,
+};
 use crate::dispatch::SimdLevel;
 use crate::lanes::SimdReal;
 
@@ -26,6 +28,8 @@ pub(crate) trait Format: Element + crate::matmul::Operand {
     fn narrow_all<R: SimdReal>(level: SimdLevel, wide: &[R], narrow: &mut [Self]);
     /// Exact.
     fn widen_all<R: SimdReal>(level: SimdLevel, narrow: &[Self], wide: &mut [R]);
+    /// Rounds, and widens again.
+    fn round_all(level: SimdLevel, x: &mut [f32]);
     /// As a value of a tape.
     fn keep<R: SimdReal>(values: Buffer<Self>) -> Stored<R>;
     /// Values of a tape in this format.
@@ -43,6 +47,14 @@ pub(crate) enum HalfMut<'a> {
 }
 
 impl<'a> HalfMut<'a> {
+    /// The same for a while.
+    pub(crate) fn reborrow(&mut self) -> HalfMut<'_> {
+        match self {
+            Self::Bf16(values) => HalfMut::Bf16(values),
+            Self::F16(values) => HalfMut::F16(values),
+        }
+    }
+
     /// Values that are kept in sixteen bits; `None` for others.
     pub(crate) fn of<R: SimdReal>(values: &'a mut Stored<R>) -> Option<Self> {
         match values {
@@ -54,7 +66,7 @@ impl<'a> HalfMut<'a> {
 }
 
 macro_rules! format {
-    ($type:ty, $variant:ident, $narrow:ident, $widen:ident, $narrow_any:ident, $widen_any:ident) => {
+    ($type:ty, $variant:ident, $narrow:ident, $widen:ident, $round:ident, $narrow_any:ident, $widen_any:ident) => {
         impl Format for $type {
             #[inline]
             fn narrow_all<R: SimdReal>(level: SimdLevel, wide: &[R], narrow: &mut [Self]) {
@@ -69,6 +81,10 @@ macro_rules! format {
                     Some(wide) => $widen(level, narrow, wide),
                     None => R::$widen_any(narrow, wide),
                 }
+            }
+            #[inline]
+            fn round_all(level: SimdLevel, x: &mut [f32]) {
+                $round(level, x);
             }
             fn keep<R: SimdReal>(values: Buffer<Self>) -> Stored<R> {
                 Stored::$variant(values)
@@ -97,9 +113,12 @@ macro_rules! format {
 
 format!(
     bf16,
-    Bf16, f32_to_bf16, bf16_to_f32, narrow_bf16, widen_bf16
+    Bf16, f32_to_bf16, bf16_to_f32, round_to_bf16, narrow_bf16, widen_bf16
 );
-format!(f16, F16, f32_to_f16, f16_to_f32, narrow_f16, widen_f16);
+format!(
+    f16,
+    F16, f32_to_f16, f16_to_f32, round_to_f16, narrow_f16, widen_f16
+);
 
 /// Room for the blocks of one task.
 pub(crate) struct Rooms<R> {

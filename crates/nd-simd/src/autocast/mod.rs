@@ -24,15 +24,18 @@
 //! elementwise ops and batch norms widen and round blocks that stay in the first or second. So sixteen-bit values pass through memory, and f32
 //! ones do not. Known weakness: the other norms and softmax widen their whole input.
 
+mod argument;
 mod blocks;
 mod input;
 mod products;
 mod sums;
 mod weights;
+mod widened;
 
 use nd_core::autograd::{Stored, StoredRef, Tape};
 use nd_core::{DType, Precision};
 
+pub(crate) use argument::Argument;
 pub(crate) use blocks::{Format, HalfMut, for_each_part, map_stored, narrow_all, read, wide};
 pub(crate) use input::InputSlot;
 pub(crate) use products::{

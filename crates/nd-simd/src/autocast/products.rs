@@ -1,17 +1,18 @@
 //! Dense layers in sixteen bits: weights rounded once, outputs rounded block by block.
 
 use nd_core::autograd::{Accumulate, Stored, StoredRef};
-use nd_core::{Buffer, MemoryPool, Precision, bf16, f16, threads};
+use nd_core::{Buffer, MemoryPool, Precision, bf16, f16};
 
-use super::blocks::{BLOCK, Format, HalfMut, PART};
-use super::sums::{column_sums_of, sum_rows};
+use super::argument::Argument;
+use super::blocks::{BLOCK, Format, HalfMut};
+use super::sums::column_sums_of;
 use super::weights::HalfWeight;
-use crate::activations::{Activation, activation_backward, activation_in_place};
+use super::widened;
+use crate::activations::{Activation, activation_in_place};
 use crate::dispatch::SimdLevel;
 use crate::matmul::{
     Bf16Engine, Epilogue, MatMut, MatRef, Operand, multiply_half, multiply_half_parallel,
 };
-use crate::reduce::column_sums;
 use crate::tree::for_each_block;
 
 /// Rows of such a block at most; fewer where rows are long.
@@ -29,7 +30,7 @@ fn block_rows(cols: usize) -> Option<usize> {
 }
 
 /// Blocks of a task: several where there are many, for each task takes room from the pool first.
-fn task_blocks(rows: usize, block: usize) -> usize {
+pub(super) fn task_blocks(rows: usize, block: usize) -> usize {
     (rows / block / 16).clamp(1, 8)
 }
 
@@ -95,21 +96,21 @@ fn forward<H: Format, A: Operand>(
 }
 
 /// A product whose results are rounded on their way out.
-struct Product<'a, A> {
-    x: &'a [A],
-    w: HalfWeight<'a>,
+pub(super) struct Product<'a, A> {
+    pub(super) x: &'a [A],
+    pub(super) w: HalfWeight<'a>,
     /// The rows of `x`, and those and the columns of `w`.
-    sizes: [usize; 3],
-    bias: Option<&'a [f32]>,
-    activation: Activation,
+    pub(super) sizes: [usize; 3],
+    pub(super) bias: Option<&'a [f32]>,
+    pub(super) activation: Activation,
     /// Whether the argument of the activation is wanted, too.
-    keeps_argument: bool,
-    accumulate: Accumulate,
+    pub(super) keeps_argument: bool,
+    pub(super) accumulate: Accumulate,
 }
 
 impl<A: Operand> Product<'_, A> {
     /// Writes or adds to `y`, and writes the argument of the activation to `z`, which is empty if nobody wants it.
-    fn run<H: Format>(self, place: Place<'_>, y: &mut [H], z: &mut [H]) {
+    pub(super) fn run<H: Format>(self, place: Place<'_>, y: &mut [H], z: &mut [H]) {
         let Place {
             level,
             parallel,
@@ -266,10 +267,7 @@ pub(crate) struct LayerGradients<'a> {
     pub(crate) x: StoredRef<'a, f32>,
     /// The transpose of the weight, `[outputs, inputs]`; for `dx`.
     pub(crate) w_t: Option<HalfWeight<'a>>,
-    pub(crate) dy: StoredRef<'a, f32>,
-    pub(crate) activation: Activation,
-    /// What the activation saved; unused for none.
-    pub(crate) saved: StoredRef<'a, f32>,
+    pub(crate) argument: Argument<'a>,
     pub(crate) db: Option<Gradient<'a>>,
     pub(crate) dw: Option<Gradient<'a>>,
     pub(crate) dx: InputGradient<'a>,
@@ -294,9 +292,14 @@ pub(crate) fn linear_backward(
     sizes: [usize; 3],
     layer: LayerGradients<'_>,
 ) -> Option<Stored<f32>> {
-    match precision {
-        Precision::F16 => backward::<f16>(place, precision, sizes, layer),
-        _ => backward::<bf16>(place, precision, sizes, layer),
+    let is_widened =
+        precision == Precision::F16 || Bf16Engine::at(place.level) == Bf16Engine::Widen;
+    // Rows that fit no block are rare, and computed part by part.
+    match (precision, is_widened && sizes[2] <= BLOCK) {
+        (Precision::F16, true) => widened::backward::<f16>(place, sizes, layer),
+        (Precision::F16, false) => backward::<f16>(place, precision, sizes, layer),
+        (_, true) => widened::backward::<bf16>(place, sizes, layer),
+        (_, false) => backward::<bf16>(place, precision, sizes, layer),
     }
 }
 
@@ -314,25 +317,22 @@ fn backward<H: Format>(
     let LayerGradients {
         x,
         w_t,
-        dy,
-        activation,
-        saved,
+        argument,
         db,
         dw,
         dx,
     } = layer;
     // Without an activation a rounded gradient is what the products read.
     let computed;
-    let dz: &[H] = match H::of(dy) {
-        Some(dy) if activation == Activation::Identity => {
+    let dz: &[H] = match argument.given::<H>() {
+        Some(dy) => {
             if let Some(db) = db {
                 column_sums_of(level, parallel, pool, dy, db.values, db.accumulate);
             }
             dy
         }
         _ => {
-            let sizes = [rows, outputs];
-            computed = rounded_gradient::<H>(place, sizes, activation, saved, dy, db);
+            computed = argument.rounded::<H>(place, [rows, outputs], db);
             &computed
         }
     };
@@ -411,147 +411,4 @@ pub(crate) fn add_rounded_product<H: Format>(
         accumulate: Accumulate::Add,
     };
     product.run(place, y, &mut []);
-}
-
-/// The gradient of the activation's argument, rounded; in the same pass, while it is f32, its column sums.
-fn rounded_gradient<H: Format>(
-    place: Place<'_>,
-    [rows, outputs]: [usize; 2],
-    activation: Activation,
-    saved: StoredRef<'_, f32>,
-    dy: StoredRef<'_, f32>,
-    db: Option<Gradient<'_>>,
-) -> Buffer<H> {
-    let Place {
-        level,
-        parallel,
-        pool,
-    } = place;
-    let len = rows * outputs;
-    let mut dz: Buffer<H> = pool.take(len);
-    let plain = activation == Activation::Identity;
-    if outputs > BLOCK {
-        // Rows that fit no block: one after the other, in parts; the sums come from the rounded gradient.
-        threads::for_each_chunk(parallel, &mut dz, PART, |i, dz| {
-            let part = i * PART..i * PART + dz.len();
-            let (mut room, mut out) = ([[0.0; PART]; 2], [0.0; PART]);
-            let [saved_room, dy_room] = &mut room;
-            let out = &mut out[..dz.len()];
-            let dy = super::read(level, dy, part.clone(), dy_room);
-            if plain {
-                out.copy_from_slice(dy);
-            } else {
-                let saved = super::read(level, saved, part, saved_room);
-                activation_backward(level, activation, saved, dy, out, Accumulate::Write);
-            }
-            H::narrow_all(level, out, dz);
-        });
-        if let Some(db) = db {
-            let mut wide: Buffer<f32> = pool.take(len);
-            H::widen_all(level, &dz, &mut wide);
-            column_sums(level, &wide, db.values, db.accumulate);
-        }
-        return dz;
-    }
-    let block = sum_rows(outputs);
-    let blocks = rows.div_ceil(block);
-    let sums = if db.is_some() { outputs } else { 0 };
-    let mut partial: Buffer<f32> = pool.take(blocks * sums);
-    let all = GradientRows {
-        first: 0,
-        cols: outputs,
-        block,
-        sums,
-        dz: &mut dz,
-        partial: &mut partial,
-    };
-    let split = &GradientRows::split;
-    let task = block * task_blocks(rows, block);
-    for_each_block(all, rows, task, parallel, split, &|piece: GradientRows<
-        '_,
-        H,
-    >| {
-        let (mut saved_room, mut dy_room) = ([0.0f32; PART], [0.0f32; PART]);
-        let mut room: Buffer<f32> = pool.take(BLOCK);
-        let mut partial = piece.partial;
-        let mut start = piece.first * outputs;
-        for dz in piece.dz.chunks_mut((block * outputs).max(1)) {
-            let (here, rest) = partial.split_at_mut(sums);
-            let found: &[f32] = match dy {
-                StoredRef::Full(dy) if plain => &dy[start..start + dz.len()],
-                _ => {
-                    let out = &mut room[..dz.len()];
-                    for (i, out) in out.chunks_mut(PART).enumerate() {
-                        let at = start + i * PART;
-                        let part = at..at + out.len();
-                        let dy = super::read(level, dy, part.clone(), &mut dy_room);
-                        let saved = super::read(level, saved, part, &mut saved_room);
-                        let how = Accumulate::Write;
-                        activation_backward(level, activation, saved, dy, out, how);
-                    }
-                    out
-                }
-            };
-            if sums > 0 {
-                column_sums(level, found, here, Accumulate::Write);
-            }
-            H::narrow_all(level, found, dz);
-            partial = rest;
-            start += dz.len();
-        }
-    });
-    if let Some(db) = db {
-        if blocks == 0 || outputs == 0 {
-            if db.accumulate == Accumulate::Write {
-                db.values.fill(0.0);
-            }
-        } else {
-            column_sums(level, &partial, db.values, db.accumulate);
-        }
-    }
-    dz
-}
-
-/// Rows of a rounded gradient, and a row of sums for each block of them.
-struct GradientRows<'a, H> {
-    first: usize,
-    cols: usize,
-    block: usize,
-    /// Columns that are summed: all or none.
-    sums: usize,
-    dz: &'a mut [H],
-    partial: &'a mut [f32],
-}
-
-impl<H> GradientRows<'_, H> {
-    fn split(self, rows: usize) -> (Self, Self) {
-        let Self {
-            first,
-            cols,
-            block,
-            sums,
-            dz,
-            partial,
-        } = self;
-        let (dz, dz_right) = dz.split_at_mut(rows * cols);
-        let (partial, partial_right) = partial.split_at_mut(rows / block * sums);
-        (
-            Self {
-                first,
-                cols,
-                block,
-                sums,
-                dz,
-                partial,
-            },
-            Self {
-                first: first + rows,
-                cols,
-                block,
-                sums,
-                dz: dz_right,
-                partial: partial_right,
-            },
-        )
-    }
 }

@@ -8,14 +8,16 @@ use nd_core::{Buffer, MemoryPool, threads};
 
 use super::blocks::{BLOCK, Format};
 use crate::dispatch::SimdLevel;
+use crate::matmul::PIECE;
 use crate::reduce::column_sums;
 
 /// Blocks of rows whose sums are added one after the other: so there are fewer sums to keep.
 const SUMMED_BLOCKS: usize = 4;
 
-/// Rows whose gradients are summed before they join the others.
+/// Rows whose gradients are summed before they join the others: a power of two, so that whole blocks are where chains of products end.
 pub(super) fn sum_rows(cols: usize) -> usize {
-    (BLOCK / cols.max(1)).clamp(1, 128)
+    let fitting = (BLOCK / cols.max(1)).clamp(1, PIECE);
+    1 << fitting.ilog2()
 }
 
 /// `out[c] (+)= sum of the column c` of values in sixteen bits; the sums are f32.

@@ -19,9 +19,6 @@ use crate::permute::transpose_then;
 /// Numbers that one thread rounds at a time.
 const PART: usize = 1 << 14;
 
-/// Numbers that are rounded together, on the stack.
-const ROUNDED: usize = 512;
-
 /// A weight `[k, n]` in the form that products take on the right.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum HalfWeight<'a> {
@@ -141,11 +138,8 @@ fn widened<H: Format>(
         }
         (Orientation::AsStored, None, StoredRef::Full(w)) => {
             threads::for_each_chunk(parallel, &mut wide, PART, |i, wide| {
-                for (from, to) in w[i * PART..].chunks(ROUNDED).zip(wide.chunks_mut(ROUNDED)) {
-                    let narrow = &mut [H::ZERO; ROUNDED][..to.len()];
-                    H::narrow_all(level, &from[..to.len()], narrow);
-                    H::widen_all(level, narrow, to);
-                }
+                wide.copy_from_slice(&w[i * PART..][..wide.len()]);
+                H::round_all(level, wide);
             });
         }
         (Orientation::Transposed, Some(w), _) => {
@@ -157,11 +151,7 @@ fn widened<H: Format>(
         }
         (Orientation::Transposed, None, StoredRef::Full(w)) => {
             transpose_then(level, parallel, w, [rows, cols], &mut wide, |wide| {
-                for wide in wide.chunks_mut(ROUNDED) {
-                    let narrow = &mut [H::ZERO; ROUNDED][..wide.len()];
-                    H::narrow_all(level, wide, narrow);
-                    H::widen_all(level, narrow, wide);
-                }
+                H::round_all(level, wide);
             });
         }
         _ => unreachable!("a run has one format"),

@@ -13,6 +13,7 @@
 //! In a stack of small products, the same block of sixteen products is one call of the micro-kernel: the choice of the
 //! block, its mask and the call would otherwise cost more than the arithmetic.
 
+use super::fetch::{Fetch, Stream};
 use super::gemv::{dot_rows, rows_times_matrix};
 use super::kernel::{Ahead, Block, Finish, Output, PIECE, Store, block_rows, block_vecs, run};
 use super::pack::{K_BLOCK, Panel, pack_panel};
@@ -84,6 +85,12 @@ unsafe fn blocked<S: Isa, R: SimdReal>(simd: S, batch: &Batch<R>, panel: *mut R)
     } = problem;
     let lanes = Lanes::<S, R>::LEN;
     let packs = problem.packs();
+    let stream = Stream::new(batch.fetch);
+    let ahead = match packs {
+        _ if !batch.fetch.is_empty() => Ahead::Stream(&stream),
+        true => Ahead::BlockOfA,
+        false => Ahead::RowsOfB,
+    };
     let k_block = if a_strides.1 == 1 {
         K_BLOCK
     } else {
@@ -127,11 +134,7 @@ unsafe fn blocked<S: Isa, R: SimdReal>(simd: S, batch: &Batch<R>, panel: *mut R)
                     a_step,
                     b_step,
                     c_step,
-                    ahead: if packs {
-                        Ahead::BlockOfA
-                    } else {
-                        Ahead::RowsOfB
-                    },
+                    ahead,
                 };
                 if packs {
                     let panel_len = depth * vecs * lanes;
@@ -240,6 +243,8 @@ pub(super) struct Batch<R> {
     pub(super) a_step: usize,
     pub(super) b_step: usize,
     pub(super) c_step: usize,
+    /// What is read after it.
+    pub(super) fetch: Fetch,
 }
 
 /// A batch that reads its operands in place.

@@ -13,6 +13,7 @@
 
 use pulp::{Simd, WithSimd};
 
+use super::fetch::Stream;
 use crate::activations::{Activation, activate_rows};
 use crate::dispatch::{Isa, SimdLevel};
 use crate::lanes::{Lanes, SimdReal};
@@ -21,7 +22,7 @@ use crate::lanes::{Lanes, SimdReal};
 ///
 /// Pointers, because the block of C is one of many disjoint blocks of one matrix.
 #[derive(Clone, Copy)]
-pub(super) struct Block<R> {
+pub(super) struct Block<'a, R> {
     pub(super) k: usize,
     pub(super) a: *const R,
     pub(super) a_row_stride: usize,
@@ -35,27 +36,29 @@ pub(super) struct Block<R> {
     pub(super) b_step: usize,
     pub(super) c_step: usize,
     /// What is asked for before it is needed.
-    pub(super) ahead: Ahead,
+    pub(super) ahead: Ahead<'a>,
 }
 
 /// What the micro-kernel asks the caches for while it works.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ahead {
+#[derive(Clone, Copy)]
+pub(super) enum Ahead<'a> {
     /// The rows of B that come next: they lie far apart, and the processor's own prefetching does not follow.
     RowsOfB,
     /// The rows of A of the next block, one line after the other, where B is packed and comes by itself.
     BlockOfA,
+    /// What the caller says will be read next.
+    Stream(&'a Stream),
 }
 
 /// How many rows of B ahead: some fifty cycles, enough for the second cache level.
 const ROWS_AHEAD: usize = 4;
 
 /// Bytes of a cache line.
-const LINE: usize = 64;
+pub(super) const LINE: usize = 64;
 
 /// Asks for a cache line; any address will do.
 #[inline(always)]
-fn prefetch<R, const HINT: i32>(address: *const R) {
+pub(super) fn prefetch<R, const HINT: i32>(address: *const R) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a hint to the processor, which never faults.
     unsafe {
@@ -68,7 +71,7 @@ fn prefetch<R, const HINT: i32>(address: *const R) {
 /// To every cache level.
 const NEAR: i32 = 3;
 /// To the second cache level.
-const FAR: i32 = 2;
+pub(super) const FAR: i32 = 2;
 
 /// The block of C, and what is done to sums on their way there.
 #[derive(Clone, Copy)]
@@ -179,7 +182,7 @@ impl<R: SimdReal> Store<R> {
 
 /// Products that are added in one chain; the sums of pieces of k are added to C, so that the error grows with the pieces, not
 /// with k. (C stays in the first cache level meanwhile: it costs about two percent.)
-pub(super) const PIECE: usize = 128;
+pub(crate) const PIECE: usize = 128;
 
 /// The vectors of a block, held in registers.
 pub(super) type Sums<S, R, const ROWS: usize, const VECS: usize> = [[Lanes<S, R>; VECS]; ROWS];
@@ -292,7 +295,7 @@ impl<R: SimdReal> Output<R> {
 /// The token travels in the struct, because pulp's trait hands out one that is not known to be an [`Isa`].
 struct Micro<'a, S, R, const ROWS: usize, const VECS: usize, const MASKED: bool> {
     simd: S,
-    block: &'a Block<R>,
+    block: &'a Block<'a, R>,
     /// The width of the last vector when `MASKED`.
     last: usize,
 }
@@ -313,7 +316,7 @@ impl<S: Isa, R: SimdReal, const ROWS: usize, const VECS: usize, const MASKED: bo
         macro_rules! step {
             ($acc:ident, $a:expr, $b:expr) => {{
                 let mut row = [Lanes::<S, R>::zero(simd); VECS];
-                if ROWS >= 4 && block.ahead == Ahead::RowsOfB {
+                if ROWS >= 4 && matches!(block.ahead, Ahead::RowsOfB) {
                     for j in 0..VECS {
                         let offset = j * Lanes::<S, R>::LEN;
                         if (offset * size_of::<R>()).is_multiple_of(LINE) {
@@ -346,11 +349,15 @@ impl<S: Isa, R: SimdReal, const ROWS: usize, const VECS: usize, const MASKED: bo
                 left -= depth;
                 let mut acc = [[Lanes::<S, R>::zero(simd); VECS]; ROWS];
                 for _ in 0..depth / 2 {
-                    if ROWS >= 4 && block.ahead == Ahead::BlockOfA {
-                        // A line of a row lasts for eight pairs of f32; in that time, one of each of the next rows.
-                        let row = ROWS + pairs % 8;
-                        prefetch::<R, FAR>(a.wrapping_add(row * block.a_row_stride));
-                        pairs += 1;
+                    match block.ahead {
+                        Ahead::BlockOfA if ROWS >= 4 => {
+                            // A line of a row lasts for eight pairs of f32; in that time, one of each of the next rows.
+                            let row = ROWS + pairs % 8;
+                            prefetch::<R, FAR>(a.wrapping_add(row * block.a_row_stride));
+                            pairs += 1;
+                        }
+                        Ahead::Stream(stream) if ROWS >= 4 => stream.step(),
+                        _ => {}
                     }
                     step!(acc, a, b);
                     step!(
@@ -438,7 +445,7 @@ pub(super) fn block_rows_of(registers: usize, vecs: usize, left: usize) -> usize
 #[inline(never)]
 fn enter<S: Isa, R: SimdReal, const ROWS: usize, const VECS: usize, const MASKED: bool>(
     simd: S,
-    block: &Block<R>,
+    block: &Block<'_, R>,
     last: usize,
 ) {
     simd.vectorize(Micro::<S, R, ROWS, VECS, MASKED> { simd, block, last });
@@ -455,7 +462,7 @@ pub(super) unsafe fn run<S: Isa, R: SimdReal>(
     rows: usize,
     vecs: usize,
     last: usize,
-    block: &Block<R>,
+    block: &Block<'_, R>,
 ) {
     // The constants are settled before code is made, so that nothing is compiled for an instruction set without use for it.
     macro_rules! dispatch {

@@ -2,6 +2,7 @@
 //!
 //! The simple version is three nested loops, [`crate::reference::matmul`]. What makes it fast, each in its file:
 //! * `kernel`: a block of 6 x 4 vectors of C (8 x 3, 12 x 2) stays in registers while k runs;
+//! * `fetch`: while a product computes, memory that the next one reads is on its way;
 //! * `blocking`: the loops around it, so that a panel of B is read from L2 and A streams past;
 //! * `pack`: panels of B are copied only where that pays, which for row-major operands is rare;
 //! * `gemv`: dot products when there is one column, whole rows of B when there are one or two rows;
@@ -17,6 +18,7 @@
 
 mod array;
 mod blocking;
+mod fetch;
 mod gemv;
 mod half;
 mod kernel;
@@ -27,12 +29,14 @@ mod stack;
 mod view;
 
 pub use array::{gemm, gemm_into, gemv, gemv_into};
+pub use fetch::Fetch;
 pub use half::{
     BF16_ENV, Bf16Engine, HALF_PRODUCT_ERROR, Operand, PackedBf16, UnknownBf16Engine,
     multiply_half, multiply_half_parallel, multiply_packed, multiply_packed_parallel, pack_bf16,
     packed_bf16_len,
 };
 pub(crate) use half::{multiply_wide, pack_bf16_on};
+pub(crate) use kernel::PIECE;
 pub use parallel::{multiply_fused_parallel, multiply_parallel, multiply_stack_parallel};
 pub use prepacked::Packed;
 pub use stack::{StackMut, StackRef};
@@ -107,6 +111,28 @@ pub fn multiply_fused<R: SimdReal>(
     unsafe { execute(level, &batch) };
 }
 
+/// [`multiply`], which meanwhile asks the caches for what is read after it: memory that is far away then costs little. Results are the same.
+///
+/// # Panics
+/// As [`multiply`].
+#[track_caller]
+pub fn multiply_fetching<R: SimdReal>(
+    level: SimdLevel,
+    alpha: R,
+    a: MatRef<'_, R>,
+    b: MatRef<'_, R>,
+    beta: R,
+    c: MatMut<'_, R>,
+    fetch: Fetch,
+) {
+    let batch = Batch {
+        fetch,
+        ..plan(alpha, a, b, beta, c, Epilogue::default()).batch()
+    };
+    // SAFETY: as in `multiply_fused`.
+    unsafe { execute(level, &batch) };
+}
+
 /// `y = alpha A x + beta y`. With `beta = 0`, y is not read.
 ///
 /// # Panics
@@ -172,6 +198,7 @@ impl<R: SimdReal> Plan<R> {
             a_step: 0,
             b_step,
             c_step,
+            fetch: Fetch::default(),
         }
     }
 }
@@ -280,6 +307,7 @@ fn plan_stack<R: SimdReal>(
             a_step,
             b_step,
             c_step: c.step,
+            fetch: Fetch::default(),
         });
     }
     for index in 0..count {

@@ -11,7 +11,7 @@ use nd_core::{Buffer, Precision, threads};
 
 use super::bias_gradient::bias_gradient;
 use crate::activations::{Activation, Saved, activation_backward, activation_forward};
-use crate::autocast::{self, Gradient, InputSlot, LayerGradients, Place};
+use crate::autocast::{self, Argument, Gradient, InputSlot, LayerGradients, Place};
 use crate::dispatch::SimdLevel;
 use crate::lanes::SimdReal;
 use crate::matmul::{Epilogue, MatMut, MatRef, multiply_fused, multiply_fused_parallel};
@@ -273,9 +273,11 @@ impl<R: SimdReal> Linear<R> {
         let layer = |dw, dx, db| LayerGradients {
             x: autocast::stored_f32(step.stored(self.x)),
             w_t: copy.as_ref().map(|copy| copy.view(outputs, inputs)),
-            dy: autocast::stored_f32(step.stored_dy()),
-            activation: self.activation,
-            saved: autocast::stored_f32(saved),
+            argument: Argument {
+                activation: self.activation,
+                saved: autocast::stored_f32(saved),
+                dy: autocast::stored_f32(step.stored_dy()),
+            },
             db,
             dw,
             dx,

@@ -5,8 +5,8 @@ use nd_core::options::Precision;
 use nd_core::{SimdLevel, bf16};
 use nd_simd::convert::f32_to_bf16;
 use nd_simd::matmul::{
-    Bf16Engine, Epilogue, MatMut, MatRef, Operand, PackedBf16, multiply_half, multiply_packed,
-    pack_bf16, packed_bf16_len,
+    Bf16Engine, Epilogue, Fetch, MatMut, MatRef, Operand, PackedBf16, multiply_half,
+    multiply_packed, pack_bf16, packed_bf16_len,
 };
 
 use super::super::softmax_again::{SoftmaxAgain, softmax_again_rounded};
@@ -73,6 +73,7 @@ impl Blocks for Bf16 {
         packed: &[bf16],
         width: usize,
         tile: &mut [f32],
+        _: Fetch,
     ) {
         let (rows, channels) = (keys.rows(), keys.cols());
         let packed = PackedBf16::new(packed, channels, width);
@@ -87,6 +88,7 @@ impl Blocks for Bf16 {
         tokens: MatRef<'_, bf16>,
         beta: f32,
         to: MatMut<'_, f32>,
+        _: Fetch,
     ) {
         product(level, alpha, weights, tokens, beta, to);
     }
@@ -110,6 +112,7 @@ impl Blocks for Bf16 {
         beta: f32,
         sums: &mut [f32],
         room: &mut [bf16],
+        _: Fetch,
     ) {
         let (keys, channels, width) = (weights.keys, tokens.cols(), weights.width);
         if across {
@@ -163,6 +166,7 @@ impl Blocks for Bf16 {
         kept: &[bf16],
         beta: f32,
         to: MatMut<'_, f32>,
+        _: Fetch,
     ) {
         if !Self::multiplies_pairs(level) {
             return product(level, alpha, weights.full(), tokens, beta, to);

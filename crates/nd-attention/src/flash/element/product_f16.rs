@@ -4,7 +4,7 @@ use nd_core::autograd::Accumulate;
 use nd_core::options::Precision;
 use nd_core::{SimdLevel, f16};
 use nd_simd::convert::f32_to_f16;
-use nd_simd::matmul::{Epilogue, MatMut, MatRef, Operand, multiply_half};
+use nd_simd::matmul::{Epilogue, Fetch, MatMut, MatRef, Operand, multiply_half};
 
 use super::{Blocks, F16, add_rounded, dot_widened};
 
@@ -34,6 +34,7 @@ impl Blocks for F16 {
         packed: &[f32],
         width: usize,
         tile: &mut [f32],
+        _: Fetch,
     ) {
         let (rows, channels) = (keys.rows(), keys.cols());
         multiply_half(
@@ -55,6 +56,7 @@ impl Blocks for F16 {
         tokens: MatRef<'_, f16>,
         beta: f32,
         to: MatMut<'_, f32>,
+        _: Fetch,
     ) {
         let (exact, plain) = (Precision::F32, Epilogue::default());
         multiply_half(level, exact, alpha, weights, tokens, beta, to, plain);

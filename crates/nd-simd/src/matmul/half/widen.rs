@@ -13,14 +13,12 @@
 //! Known weakness: a B that several products share is widened for each; [`super::multiply_wide`] takes one that has been widened before.
 
 use nd_core::options::Precision;
-use nd_core::{bf16, f16, threads};
+use nd_core::{bf16, threads};
 
 use super::Operand;
 use super::pack::{PackedBf16, take};
 use super::task::{Right, Task};
-use crate::convert::{
-    bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16, narrow_bf16, narrow_f16, widen_f16,
-};
+use crate::convert::{narrow_bf16, narrow_f16, round_to_bf16, round_to_f16, widen_f16};
 use crate::dispatch::{Isa, Kernel, SimdLevel, dispatch};
 use crate::matmul::kernel::PIECE;
 use crate::matmul::view::{MatMut, MatRef};
@@ -43,9 +41,6 @@ const LEFT_PARALLEL: usize = 1 << 19;
 
 /// Numbers that one thread widens at a time.
 const PART: usize = 1 << 14;
-
-/// Numbers that are rounded at a time, on the stack.
-const ROUNDED: usize = 512;
 
 /// How an operand is rounded before the product.
 pub(super) trait Rounding: Copy {
@@ -80,20 +75,10 @@ pub(super) fn narrow_pair<B: Operand>(pair: [B; 2]) -> [bf16; 2] {
 
 /// Rounds f32 numbers to those of the format.
 fn round_all(level: SimdLevel, precision: Precision, x: &mut [f32]) {
-    for x in x.chunks_mut(ROUNDED) {
-        match precision {
-            Precision::F32 => {}
-            Precision::Bf16 => {
-                let narrow = &mut [bf16::ZERO; ROUNDED][..x.len()];
-                f32_to_bf16(level, x, narrow);
-                bf16_to_f32(level, narrow, x);
-            }
-            Precision::F16 => {
-                let narrow = &mut [f16::ZERO; ROUNDED][..x.len()];
-                f32_to_f16(level, x, narrow);
-                f16_to_f32(level, narrow, x);
-            }
-        }
+    match precision {
+        Precision::F32 => {}
+        Precision::Bf16 => round_to_bf16(level, x),
+        Precision::F16 => round_to_f16(level, x),
     }
 }
 
@@ -221,13 +206,17 @@ impl<A: Operand, B: Operand> Task<'_, A, B> {
         } else {
             (LEFT, RIGHT)
         };
-        // Whole chains: so the sums do not depend on it.
-        let depth = (right / n / PIECE * PIECE).clamp(PIECE, DEPTH).min(k);
         let b_lent = match self.b {
             Right::Wide(b) => Some(b),
             Right::Plain(b) => lent(precision, b),
             Right::Packed(_) => None,
         };
+        // Whole chains: so the sums do not depend on it. Of an A that is widened, as long lines as there are.
+        let depth = match b_lent {
+            Some(_) => DEPTH,
+            None => (right / n / PIECE * PIECE).clamp(PIECE, DEPTH),
+        };
+        let depth = depth.min(k);
         let a_lent = lent(precision, self.a);
         let height = match a_lent {
             Some(_) => m,

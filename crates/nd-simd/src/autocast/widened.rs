@@ -1,0 +1,158 @@
+//! The gradients of a dense layer where a format has no arithmetic and products are those of f32.
+//!
+//! ```text
+//! for so many rows that all of this stays in the second cache level
+//!     dz = the gradient of the activation's argument, widened or rounded; its column sums
+//!     x widened;  dw += x^T dz;  dx = dz w^T, rounded
+//! ```
+//!
+//! A gradient that is kept in sixteen bits is read and widened once, not once for each product, and one that is computed never is sixteen bits.
+//! Rows are cut where chains of the f32 product end, and column sums have blocks of their own: bits depend on neither the cuts nor threads.
+
+use nd_core::autograd::{Accumulate, Stored, StoredRef};
+use nd_core::{Buffer, Precision, threads};
+
+use super::argument::BlockSums;
+use super::blocks::Format;
+use super::products::{InputGradient, LayerGradients, Place, Product};
+use super::weights::HalfWeight;
+use crate::activations::Activation;
+use crate::dispatch::SimdLevel;
+use crate::matmul::{Epilogue, MatMut, MatRef, PIECE, multiply_fused, multiply_fused_parallel};
+
+/// Numbers of the rows of x and of dz that one thread widens together: 512 KiB.
+const ROOM: usize = 1 << 17;
+
+/// The same for all threads together.
+const ROOM_PARALLEL: usize = 1 << 20;
+
+/// Rows that are taken together at least: for fewer, a product does not pack its right operand.
+const FEWEST_ROWS: usize = 2 * PIECE;
+
+/// Numbers of x that one task widens.
+const TASK: usize = 1 << 14;
+
+/// The rows that are taken together: whole chains of the product over them, or all where scalars add these up before they touch the result.
+fn height(level: SimdLevel, rows: usize, cols: usize, parallel: bool) -> usize {
+    if level == SimdLevel::Scalar {
+        return rows;
+    }
+    let room = if parallel { ROOM_PARALLEL } else { ROOM };
+    let whole = room / cols.max(1) / PIECE * PIECE;
+    whole.max(FEWEST_ROWS).min(rows)
+}
+
+/// As [`super::linear_backward`]; of at most [`super::blocks::BLOCK`] outputs.
+pub(super) fn backward<H: Format>(
+    place: Place<'_>,
+    [rows, inputs, outputs]: [usize; 3],
+    layer: LayerGradients<'_>,
+) -> Option<Stored<f32>> {
+    let Place {
+        level,
+        parallel,
+        pool,
+    } = place;
+    let LayerGradients {
+        x,
+        w_t,
+        argument,
+        db,
+        mut dw,
+        mut dx,
+    } = layer;
+    let height = height(level, rows, inputs + outputs, parallel);
+    let mut dz_room: Buffer<f32> = pool.take(height * outputs);
+    let mut x_room: Buffer<f32> = pool.take(if dw.is_some() { height * inputs } else { 0 });
+    let mut sums = BlockSums::new(place, [rows, outputs], db.is_some());
+    let w_t = w_t.map(|w_t| match w_t {
+        // Its numbers and those of dz are rounded: nothing is left to do to them.
+        HalfWeight::Wide(_, w_t) => w_t,
+        HalfWeight::Bf16(_) => unreachable!("weights are packed where bf16 is multiplied"),
+    });
+    let is_new = w_t.is_some() && matches!(dx, InputGradient::Rounded);
+    let mut new: Buffer<H> = pool.take(if is_new { rows * inputs } else { 0 });
+    let mut first = 0;
+    // Once at least: no rows give gradients of zero.
+    loop {
+        let count = height.min(rows - first);
+        let here = first * inputs..(first + count) * inputs;
+        let dz = &mut dz_room[..count * outputs];
+        argument.widened::<H>(place, first, dz, &mut sums);
+        let dz = MatRef::row_major(dz, count, outputs);
+        if let Some(dw) = &mut dw {
+            let wide = &mut x_room[..count * inputs];
+            threads::for_each_chunk(parallel, wide, TASK, |i, wide| {
+                let start = here.start + i * TASK;
+                match (H::of(x), x) {
+                    (Some(x), _) => H::widen_all(level, &x[start..start + wide.len()], wide),
+                    (None, StoredRef::Full(x)) => {
+                        wide.copy_from_slice(&x[start..start + wide.len()]);
+                        H::round_all(level, wide);
+                    }
+                    _ => unreachable!("a run has one format"),
+                }
+            });
+            let x = MatRef::row_major(wide, count, inputs).t();
+            let beta = if first == 0 {
+                dw.accumulate.beta()
+            } else {
+                1.0
+            };
+            let to = MatMut::row_major(dw.values, inputs, outputs);
+            product(place, x, dz, beta, to);
+        }
+        if let Some(w_t) = w_t {
+            let rounded = |y: &mut [H], accumulate| {
+                let product = Product {
+                    x: dz.data(),
+                    w: HalfWeight::Wide(Precision::F32, w_t),
+                    sizes: [count, outputs, inputs],
+                    bias: None,
+                    activation: Activation::Identity,
+                    keeps_argument: false,
+                    accumulate,
+                };
+                product.run(place, y, &mut []);
+            };
+            match &mut dx {
+                InputGradient::None => {}
+                InputGradient::Into(dx) => {
+                    let to = MatMut::row_major(&mut dx.values[here], count, inputs);
+                    product(place, dz, w_t, dx.accumulate.beta(), to);
+                }
+                InputGradient::Rounded => rounded(&mut new[here], Accumulate::Write),
+                InputGradient::AddRounded(dx) => {
+                    let Some(dx) = H::of_half(dx.reborrow()) else {
+                        unreachable!("a run has one format");
+                    };
+                    rounded(&mut dx[here], Accumulate::Add);
+                }
+            }
+        }
+        first += count;
+        if first == rows {
+            break;
+        }
+    }
+    if let Some(db) = db {
+        sums.finish(level, db);
+    }
+    is_new.then(|| H::keep(new))
+}
+
+/// `c = a b + beta c`
+fn product(
+    place: Place<'_>,
+    a: MatRef<'_, f32>,
+    b: MatRef<'_, f32>,
+    beta: f32,
+    c: MatMut<'_, f32>,
+) {
+    let multiply = if place.parallel {
+        multiply_fused_parallel
+    } else {
+        multiply_fused
+    };
+    multiply(place.level, 1.0, a, b, beta, c, Epilogue::default());
+}

@@ -1,0 +1,205 @@
+//! Memory that is read soon, asked for while a product computes.
+//!
+//! In its simple form: every second step of k, a prefetch of one more line. A product of operands that are in the caches has time for that, and
+//! what is read next is there when it is; the processor's own prefetching begins when the reading does, and starts anew on every page.
+
+use std::cell::Cell;
+
+use nd_core::Element;
+
+use super::kernel::{FAR, LINE, prefetch};
+use super::view::MatRef;
+
+/// Matrices that one product can ask for.
+const MOST: usize = 4;
+
+/// Matrices that are read soon, four at most: what [`super::multiply_fetching`] asks the caches for. Only where they lie is kept: to ask for
+/// memory that is gone meanwhile does nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fetch {
+    runs: [Run; MOST],
+    count: usize,
+}
+
+/// Lines of memory: so many in a row, and so many rows.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    start: *const u8,
+    lines: usize,
+    stride: usize,
+    rows: usize,
+}
+
+impl Default for Run {
+    fn default() -> Self {
+        Self {
+            start: std::ptr::null(),
+            lines: 0,
+            stride: 0,
+            rows: 0,
+        }
+    }
+}
+
+impl Fetch {
+    /// This matrix; nothing, if its columns are not neighbours.
+    #[must_use]
+    pub fn of<T: Element>(matrix: MatRef<'_, T>) -> Self {
+        Self::default().then(matrix)
+    }
+
+    /// One more matrix, after the others; a fifth one is not asked for.
+    #[must_use]
+    pub fn then<T: Element>(mut self, matrix: MatRef<'_, T>) -> Self {
+        if let Some(run) = Run::of(matrix)
+            && self.count < MOST
+        {
+            self.runs[self.count] = run;
+            self.count += 1;
+        }
+        self
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
+
+impl Run {
+    fn of<T: Element>(matrix: MatRef<'_, T>) -> Option<Self> {
+        let (rows, row) = (matrix.rows(), matrix.cols() * size_of::<T>());
+        let stride = matrix.row_stride() * size_of::<T>();
+        if rows == 0 || row == 0 || (matrix.col_stride() != 1 && matrix.cols() > 1) {
+            return None;
+        }
+        let (rows, row) = match stride == row {
+            true => (1, rows * row),
+            false => (rows, row),
+        };
+        let start = matrix.data().as_ptr().cast::<u8>();
+        let within = start.addr() % LINE;
+        Some(Self {
+            start: start.wrapping_sub(within),
+            lines: (within + row).div_ceil(LINE),
+            stride,
+            rows,
+        })
+    }
+}
+
+/// What is left to ask for.
+pub(super) struct Stream {
+    fetch: Fetch,
+    /// The run that is asked for.
+    run: Cell<usize>,
+    /// Its rows that are left, and where the first of these begins.
+    rows: Cell<usize>,
+    row: Cell<*const u8>,
+    /// Lines of that row that are left, zero in the end, and the first of these.
+    lines: Cell<usize>,
+    next: Cell<*const u8>,
+}
+
+impl Stream {
+    pub(super) fn new(fetch: Fetch) -> Self {
+        let Run {
+            start, lines, rows, ..
+        } = fetch.runs[0];
+        Self {
+            fetch,
+            run: Cell::new(0),
+            rows: Cell::new(rows),
+            row: Cell::new(start),
+            lines: Cell::new(lines),
+            next: Cell::new(start),
+        }
+    }
+
+    /// Asks for one more line.
+    #[inline(always)]
+    pub(super) fn step(&self) {
+        let lines = self.lines.get();
+        if lines == 0 {
+            return;
+        }
+        let next = self.next.get();
+        prefetch::<u8, FAR>(next);
+        self.next.set(next.wrapping_add(LINE));
+        self.lines.set(lines - 1);
+        if lines == 1 {
+            self.next_row();
+        }
+    }
+
+    // Inlined: a call in the midst of a kernel would save all of its sums.
+    #[inline(always)]
+    fn next_row(&self) {
+        let mut run = &self.fetch.runs[self.run.get()];
+        let rows = self.rows.get() - 1;
+        if rows > 0 {
+            self.rows.set(rows);
+            self.row.set(self.row.get().wrapping_add(run.stride));
+        } else if self.run.get() + 1 < MOST {
+            self.run.set(self.run.get() + 1);
+            // Behind the last one are empty ones.
+            run = &self.fetch.runs[self.run.get()];
+            self.rows.set(run.rows);
+            self.row.set(run.start);
+        } else {
+            return;
+        }
+        self.next.set(self.row.get());
+        self.lines.set(run.lines);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The lines that are asked for, relative to the first element.
+    fn lines(fetch: Fetch, first: *const f32) -> Vec<isize> {
+        let stream = Stream::new(fetch);
+        let mut found = Vec::new();
+        while stream.lines.get() > 0 {
+            found.push(stream.next.get() as isize - first as isize);
+            stream.step();
+        }
+        stream.step();
+        assert_eq!(stream.lines.get(), 0, "the end");
+        found
+    }
+
+    #[test]
+    fn every_line_is_asked_for_once() {
+        #[repr(align(64))]
+        struct Aligned([f32; 400]);
+        let data = &Aligned([0.0; 400]).0[..];
+        let first = data.as_ptr();
+        let gapless = MatRef::row_major(&data[..96], 6, 16);
+        assert_eq!(
+            lines(Fetch::of(gapless), first),
+            [0, 64, 128, 192, 256, 320]
+        );
+        // Two lines of each row; from the middle of a line on, three.
+        let wide = MatRef::strided(data, 3, 20, 64, 1);
+        assert_eq!(lines(Fetch::of(wide), first), [0, 64, 256, 320, 512, 576]);
+        let within = MatRef::strided(&data[15..], 2, 20, 64, 1);
+        assert_eq!(lines(Fetch::of(within), first), [0, 64, 128, 256, 320, 384]);
+        let both = Fetch::of(MatRef::strided(data, 1, 20, 64, 1)).then(within);
+        assert_eq!(lines(both, first), [0, 64, 0, 64, 128, 256, 320, 384]);
+        // Nothing, for an empty matrix or one whose columns are far apart.
+        let nothing = [
+            Fetch::default(),
+            Fetch::of(MatRef::row_major(&data[..0], 0, 16)),
+            Fetch::of(gapless.t()),
+        ];
+        for nothing in nothing {
+            assert!(nothing.is_empty() && lines(nothing, first).is_empty());
+        }
+        let second = Fetch::of(gapless.t()).then(wide);
+        assert_eq!(lines(second, first).len(), 6);
+        let many = [wide; 5].into_iter().fold(second, Fetch::then);
+        assert_eq!(lines(many, first).len(), 6 * MOST);
+    }
+}
