@@ -11,6 +11,8 @@
 //! * The probabilities come out as the transpose that the product with V wants: its left operand may have any strides. Where bf16 is
 //!   multiplied in pairs of rows and a head has at most half as many channels as a block has queries, they are a right operand instead:
 //!   the values are transposed, and the output is summed across, channel by channel (`gathered`).
+//! * Each product of f32 and f64 asks the caches for what is read after it: values, the next keys, sums, the next queries. Where these came
+//!   from memory when they were read, passes over short sequences took a tenth longer.
 //! * The output so far is scaled down only when the largest score has grown by much: until then the old one is as good a base.
 //! * Output and gradients of f32 and f64 are summed where they go, if the tokens of a head lie side by side (`[B, H, N, d]`): short
 //!   sequences spent an eighth of their time copying them. (Tokens of other heads in between would be shared with other threads.)
