@@ -59,7 +59,8 @@ thread_local! {
 
 /// Runs `work` as if in a pool of one thread, whatever pool the caller is in: what asks [`current`] or [`parallel`] splits nothing up.
 ///
-/// A limit of one thread within a pool. Nothing of `work` is handed to the pool then, so nothing else of the pool is taken up in its midst.
+/// A limit of one thread within a pool. Nothing of `work` is handed to the pool then, so nothing else of the pool is taken up in its midst;
+/// unless `work` enters a pool itself ([`Threads::install`]), where it has the threads of that one.
 pub fn alone<T>(work: impl FnOnce() -> T) -> T {
     with_alone(true, work)
 }

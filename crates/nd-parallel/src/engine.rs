@@ -223,7 +223,7 @@ impl<R: Real> GradientEngine<R> {
     /// The loss is infinite or NaN, processes cannot be added up, or the network needs its whole batch in one process. The gradients
     /// are then worthless, and no buffer update is kept. Once processes could not be added up, every later call gives that error
     /// at once, until there is another connection ([`Self::with_all_reduce`]): the others may be a step ahead, and a repeated sum would
-    /// meet another one of theirs. The same holds with several processes after a panic in this function.
+    /// meet another one of theirs. The same holds after a panic once several processes have begun to add up.
     ///
     /// # Panics
     /// The parameters are not those of the network, or the network's outputs have the wrong shape.

@@ -336,6 +336,33 @@ mod tests {
     use super::*;
     use crate::testing::Noise;
 
+    /// Every upper half with every kind of lower one: ties, neighbours of ties, denormals, infinities, NaN.
+    #[test]
+    fn rounding_in_place_is_narrowing_and_widening() {
+        for lower in [
+            0, 1, 0xfff, 0x1000, 0x1001, 0x1fff, 0x3000, 0x7fff, 0x8000, 0x8001, 0xffff,
+        ] {
+            let all: Vec<f32> = (0..=0xffff_u32)
+                .map(|upper| f32::from_bits(upper << 16 | lower))
+                .collect();
+            for level in nd_testing::levels() {
+                let (mut found, mut wide) = (all.clone(), all.clone());
+                let mut narrow = vec![bf16::ZERO; all.len()];
+                round_to_bf16(level, &mut found);
+                f32_to_bf16(level, &all, &mut narrow);
+                bf16_to_f32(level, &narrow, &mut wide);
+                let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                assert!(bits(&found) == bits(&wide), "bf16 {lower:x} {level}");
+                let mut narrow = vec![f16::ZERO; all.len()];
+                found.copy_from_slice(&all);
+                round_to_f16(level, &mut found);
+                f32_to_f16(level, &all, &mut narrow);
+                f16_to_f32(level, &narrow, &mut wide);
+                assert!(bits(&found) == bits(&wide), "f16 {lower:x} {level}");
+            }
+        }
+    }
+
     #[test]
     fn conversions_without_branches_are_those_of_the_half_crate() {
         for bits in 0..=u16::MAX {

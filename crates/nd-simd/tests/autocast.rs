@@ -166,6 +166,7 @@ fn linear() {
         (7, 5, 3),
         (70, 33, 130),
         (600, 16, 40),
+        (700, 5, 300),
         (3, 9, 33_000),
     ] {
         let inputs = vec![normal(1, &[rows, k]), normal(2, &[k, n]), normal(3, &[n])];
@@ -190,6 +191,27 @@ fn linear() {
             let x = v[0].linear(v[1], None, Activation::Tanh);
             x.activation(Activation::Sigmoid)
         });
+    }
+}
+
+/// The gradient of its weight is a dot product, whose sums end nowhere but at the end.
+#[test]
+fn a_layer_from_one_number_to_one_has_the_same_bits_on_any_threads() {
+    let inputs = vec![normal(1, &[40_000, 1]), normal(2, &[1, 1])];
+    for precision in [Precision::Bf16, Precision::F16] {
+        for level in nd_testing::levels() {
+            let found = |parallel| {
+                let dy = |len| normals(7, len);
+                run::<f32>(precision, level, parallel, &inputs, dy, |_, v| {
+                    v[0].linear(v[1], None, Activation::Identity)
+                })
+            };
+            let two = Threads::new(Some(2)).unwrap().install(|| found(true));
+            assert!(
+                two.gradients == found(false).gradients,
+                "{precision} {level}"
+            );
+        }
     }
 }
 

@@ -4,9 +4,9 @@ use nd_core::{Real, SimdLevel};
 use nd_simd::SimdReal;
 use nd_simd::activations::{Activation, activation_in_place};
 use nd_simd::matmul::{
-    Epilogue, MatMut, MatRef, Packed, StackMut, StackRef, multiply, multiply_fused,
-    multiply_fused_parallel, multiply_parallel, multiply_stack, multiply_stack_parallel,
-    multiply_vector,
+    Epilogue, Fetch, MatMut, MatRef, Packed, StackMut, StackRef, multiply, multiply_fetching,
+    multiply_fused, multiply_fused_parallel, multiply_parallel, multiply_stack,
+    multiply_stack_parallel, multiply_vector,
 };
 use nd_simd::reference;
 
@@ -675,6 +675,28 @@ fn few_rows_have_the_bits_of_many() {
                         "{level} rows {rows:?} of [{m}, {k}] x [{k}, {n}], {alpha}, {beta}"
                     );
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn asking_ahead_changes_no_bit() {
+    let next = real::<f32>(5_000, 9);
+    for (m, k, n) in [(1, 5, 3), (7, 300, 20), (33, 64, 112), (300, 17, 130)] {
+        let (a, b) = (real::<f32>(m * k, 1), real::<f32>(k * n, 2));
+        let (a, b) = (MatRef::row_major(&a, m, k), MatRef::row_major(&b, k, n));
+        for level in nd_testing::levels() {
+            let [mut plain, mut found] = [(); 2].map(|()| vec![f32::NAN; m * n]);
+            multiply(level, 1.5, a, b, 0.0, MatMut::row_major(&mut plain, m, n));
+            for soon in [
+                Fetch::default(),
+                Fetch::of(MatRef::row_major(&next, 50, 100)),
+                Fetch::of(MatRef::strided(&next, 3, 20, 70, 1)).then(b),
+            ] {
+                let c = MatMut::row_major(&mut found, m, n);
+                multiply_fetching(level, 1.5, a, b, 0.0, c, soon);
+                assert!(found == plain, "{m} x {k} x {n} {level} {soon:?}");
             }
         }
     }

@@ -100,8 +100,10 @@ pub(super) fn run<E: Blocks>(arguments: &Backward<'_, E>) {
         }
         with_engine(engine, || {
             let (mut room, mut sums) = (Room::new(arguments), Sums::new(arguments, true));
-            for head in heads.map(of) {
-                part(arguments, head, 0, 1, &mut room, &mut sums);
+            for index in heads.clone() {
+                let head = of(index);
+                let next = (index + 1 < heads.end).then(|| of(index + 1));
+                part(arguments, head, next, 0, 1, &mut room, &mut sums);
                 // SAFETY: as above.
                 unsafe { sums.deliver(arguments, head) };
             }
@@ -123,7 +125,7 @@ fn sum_parts<E: Blocks>(
         let mut sums = Sums::new(arguments, start == 0);
         with_engine(engine, || {
             let mut room = Room::new(arguments);
-            part(arguments, (b, v), start, parts, &mut room, &mut sums);
+            part(arguments, (b, v), None, start, parts, &mut room, &mut sums);
         });
         return sums;
     }
@@ -153,10 +155,11 @@ fn sum_parts<E: Blocks>(
     left
 }
 
-/// Every `parts`-th block of queries, from `start` on.
+/// Every `parts`-th block of queries of a head of values, from `start` on; `next` is the head of values after it, if the caller does that too.
 fn part<E: Blocks>(
     arguments: &Backward<'_, E>,
     (b, v): (usize, usize),
+    next: Option<(usize, usize)>,
     start: usize,
     parts: usize,
     room: &mut Room<E>,
@@ -206,8 +209,11 @@ fn part<E: Blocks>(
             let new_here = (new.0 && writes, new.1 && writes);
             let after = match first + parts * block_q {
                 next if next < dims.queries => beginning(arguments, (b, h), next),
-                _ if h + 1 < dims.heads => beginning(arguments, (b, h + 1), start * block_q),
-                _ if b + 1 < dims.batch => beginning(arguments, (b + 1, 0), start * block_q),
+                // The next head, if this task has that too.
+                _ if h + 1 < heads.end || next.is_some_and(|(to, _)| to == b) => {
+                    beginning(arguments, (b, h + 1), start * block_q)
+                }
+                _ if next.is_some() => beginning(arguments, (b + 1, 0), start * block_q),
                 _ => <[Fetch; 2]>::default(),
             };
             query_block(arguments, (b, h), first, count, new_here, room, sums, after);

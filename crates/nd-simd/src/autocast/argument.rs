@@ -122,7 +122,8 @@ impl<'a> Argument<'a> {
     ) {
         let level = place.level;
         let all = sums.rows(first, dz);
-        let (rows, task) = (all.values.len() / all.cols.max(1), all.block);
+        let rows = all.values.len() / all.cols.max(1);
+        let task = all.block * task_blocks(rows, all.block);
         for_each_block(
             all,
             rows,

@@ -1,7 +1,7 @@
 //! The gradients of a dense layer where a format has no arithmetic and products are those of f32.
 //!
 //! ```text
-//! for so many rows that all of this stays in the second cache level
+//! for so few rows, but whole chains of a product, that all of this stays in the second cache level
 //!     dz = the gradient of the activation's argument, widened or rounded; its column sums
 //!     x widened;  dw += x^T dz;  dx = dz w^T, rounded
 //! ```
@@ -29,9 +29,10 @@ const ROOM_PARALLEL: usize = 1 << 20;
 /// Numbers of x that one task widens.
 const TASK: usize = 1 << 14;
 
-/// The rows that are taken together: whole chains of the product over them, or all where scalars add these up before they touch the result.
+/// The rows that are taken together: whole chains of the product over them. All, where scalars add these up before they touch the result, and of a
+/// layer from one number to one, whose weight's gradient is a dot product with sums of its own.
 fn height(level: SimdLevel, rows: usize, cols: usize, parallel: bool) -> usize {
-    if level == SimdLevel::Scalar {
+    if level == SimdLevel::Scalar || cols == 2 {
         return rows;
     }
     let room = if parallel { ROOM_PARALLEL } else { ROOM };

@@ -13,7 +13,7 @@
 //! In a stack of small products, the same block of sixteen products is one call of the micro-kernel: the choice of the
 //! block, its mask and the call would otherwise cost more than the arithmetic.
 
-use super::fetch::{Fetch, Stream};
+use super::fetch::Stream;
 use super::gemv::{dot_rows, rows_times_matrix};
 use super::kernel::{Ahead, Block, Finish, Output, PIECE, Store, block_rows, block_vecs, run};
 use super::pack::{K_BLOCK, Panel, pack_panel};
@@ -85,11 +85,11 @@ unsafe fn blocked<S: Isa, R: SimdReal>(simd: S, batch: &Batch<R>, panel: *mut R)
     } = problem;
     let lanes = Lanes::<S, R>::LEN;
     let packs = problem.packs();
-    let stream = Stream::new(batch.fetch);
-    let ahead = match packs {
-        _ if !batch.fetch.is_empty() => Ahead::Stream(&stream),
-        true => Ahead::BlockOfA,
-        false => Ahead::RowsOfB,
+    // SAFETY: null, or what the caller of `execute` holds until it returns.
+    let ahead = match (unsafe { batch.stream.as_ref() }, packs) {
+        (Some(stream), _) => Ahead::Stream(stream, !packs && problem.b_strides.0 > n),
+        (None, true) => Ahead::BlockOfA,
+        (None, false) => Ahead::RowsOfB,
     };
     let k_block = if a_strides.1 == 1 {
         K_BLOCK
@@ -243,8 +243,8 @@ pub(super) struct Batch<R> {
     pub(super) a_step: usize,
     pub(super) b_step: usize,
     pub(super) c_step: usize,
-    /// What is read after it.
-    pub(super) fetch: Fetch,
+    /// What is read after it, or null.
+    pub(super) stream: *const Stream,
 }
 
 /// A batch that reads its operands in place.
@@ -323,7 +323,7 @@ fn execute_f64(level: SimdLevel, batch: &Batch<f64>) {
 ///
 /// # Safety
 /// At each step all operands are valid for their shapes and strides, C is disjoint from the others and from the C of
-/// the other steps, and nobody else touches it.
+/// the other steps, and nobody else touches it; the stream is null or valid.
 pub(super) unsafe fn execute<R: SimdReal>(level: SimdLevel, batch: &Batch<R>) {
     let call: fn(SimdLevel, &Batch<R>) = instance(
         execute_f32 as fn(SimdLevel, &Batch<f32>),

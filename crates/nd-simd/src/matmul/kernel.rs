@@ -46,8 +46,8 @@ pub(super) enum Ahead<'a> {
     RowsOfB,
     /// The rows of A of the next block, one line after the other, where B is packed and comes by itself.
     BlockOfA,
-    /// What the caller says will be read next.
-    Stream(&'a Stream),
+    /// What the caller says will be read next; and the rows of B, where these lie far apart.
+    Stream(&'a Stream, bool),
 }
 
 /// How many rows of B ahead: some fifty cycles, enough for the second cache level.
@@ -316,7 +316,7 @@ impl<S: Isa, R: SimdReal, const ROWS: usize, const VECS: usize, const MASKED: bo
         macro_rules! step {
             ($acc:ident, $a:expr, $b:expr) => {{
                 let mut row = [Lanes::<S, R>::zero(simd); VECS];
-                if ROWS >= 4 && matches!(block.ahead, Ahead::RowsOfB) {
+                if ROWS >= 4 && matches!(block.ahead, Ahead::RowsOfB | Ahead::Stream(_, true)) {
                     for j in 0..VECS {
                         let offset = j * Lanes::<S, R>::LEN;
                         if (offset * size_of::<R>()).is_multiple_of(LINE) {
@@ -356,7 +356,7 @@ impl<S: Isa, R: SimdReal, const ROWS: usize, const VECS: usize, const MASKED: bo
                             prefetch::<R, FAR>(a.wrapping_add(row * block.a_row_stride));
                             pairs += 1;
                         }
-                        Ahead::Stream(stream) if ROWS >= 4 => stream.step(),
+                        Ahead::Stream(stream, _) if ROWS >= 4 => stream.step(),
                         _ => {}
                     }
                     step!(acc, a, b);

@@ -111,7 +111,20 @@ pub fn multiply_fused<R: SimdReal>(
     unsafe { execute(level, &batch) };
 }
 
-/// [`multiply`], which meanwhile asks the caches for what is read after it: memory that is far away then costs little. Results are the same.
+/// [`multiply`], which meanwhile asks the caches for what is read after it, as far as it has steps to do so: memory that is far away then
+/// costs little. The bits are those of [`multiply`].
+///
+/// ```
+/// use nd_simd::SimdLevel;
+/// use nd_simd::matmul::{Fetch, MatMut, MatRef, multiply_fetching};
+///
+/// let (a, b, next) = ([1.0f32; 12], [2.0f32; 12], [0.0f32; 1000]);
+/// let mut c = [0.0f32; 16];
+/// let soon = Fetch::of(MatRef::row_major(&next, 10, 100));
+/// let (a, b) = (MatRef::row_major(&a, 4, 3), MatRef::row_major(&b, 3, 4));
+/// multiply_fetching(SimdLevel::current(), 1.0, a, b, 0.0, MatMut::row_major(&mut c, 4, 4), soon);
+/// assert_eq!(c, [6.0; 16]);
+/// ```
 ///
 /// # Panics
 /// As [`multiply`].
@@ -125,11 +138,12 @@ pub fn multiply_fetching<R: SimdReal>(
     c: MatMut<'_, R>,
     fetch: Fetch,
 ) {
+    let stream = fetch.stream();
     let batch = Batch {
-        fetch,
+        stream: stream.as_ref().map_or(std::ptr::null(), |stream| stream),
         ..plan(alpha, a, b, beta, c, Epilogue::default()).batch()
     };
-    // SAFETY: as in `multiply_fused`.
+    // SAFETY: as in `multiply_fused`; the stream lasts until here.
     unsafe { execute(level, &batch) };
 }
 
@@ -198,7 +212,7 @@ impl<R: SimdReal> Plan<R> {
             a_step: 0,
             b_step,
             c_step,
-            fetch: Fetch::default(),
+            stream: std::ptr::null(),
         }
     }
 }
@@ -307,7 +321,7 @@ fn plan_stack<R: SimdReal>(
             a_step,
             b_step,
             c_step: c.step,
-            fetch: Fetch::default(),
+            stream: std::ptr::null(),
         });
     }
     for index in 0..count {

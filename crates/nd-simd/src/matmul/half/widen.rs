@@ -30,7 +30,10 @@ const RIGHT: usize = 1 << 16;
 /// Rows of B in a block at most.
 const DEPTH: usize = 2048;
 
-/// The same for all threads together.
+/// The same where B is f32 and A is not: longer lines of A are widened faster, but fewer rows of it then share a reading of B.
+const LENT_DEPTH: usize = 512;
+
+/// [`RIGHT`] for all threads together.
 const RIGHT_PARALLEL: usize = 1 << 18;
 
 /// Numbers of a block of A that one thread widens and multiplies.
@@ -211,13 +214,14 @@ impl<A: Operand, B: Operand> Task<'_, A, B> {
             Right::Plain(b) => lent(precision, b),
             Right::Packed(_) => None,
         };
-        // Whole chains: so the sums do not depend on it. Of an A that is widened, as long lines as there are.
-        let depth = match b_lent {
-            Some(_) => DEPTH,
-            None => (right / n / PIECE * PIECE).clamp(PIECE, DEPTH),
+        // Whole chains: so the sums do not depend on it.
+        let a_lent = lent(precision, self.a);
+        let depth = match (b_lent, a_lent) {
+            (Some(_), Some(_)) => DEPTH,
+            (Some(_), None) => LENT_DEPTH,
+            (None, _) => (right / n / PIECE * PIECE).clamp(PIECE, DEPTH),
         };
         let depth = depth.min(k);
-        let a_lent = lent(precision, self.a);
         let height = match a_lent {
             Some(_) => m,
             None => (left / depth.max(1)).clamp(1, m),
