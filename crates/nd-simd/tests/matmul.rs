@@ -684,8 +684,12 @@ fn few_rows_have_the_bits_of_many() {
 fn asking_ahead_changes_no_bit() {
     let next = real::<f32>(5_000, 9);
     for (m, k, n) in [(1, 5, 3), (7, 300, 20), (33, 64, 112), (300, 17, 130)] {
-        let (a, b) = (real::<f32>(m * k, 1), real::<f32>(k * n, 2));
-        let (a, b) = (MatRef::row_major(&a, m, k), MatRef::row_major(&b, k, n));
+        // Rows of B far apart.
+        let (a, b) = (real::<f32>(m * k, 1), real::<f32>(k * (n + 5), 2));
+        let (a, b) = (
+            MatRef::row_major(&a, m, k),
+            MatRef::strided(&b, k, n, n + 5, 1),
+        );
         for level in nd_testing::levels() {
             let [mut plain, mut found] = [(); 2].map(|()| vec![f32::NAN; m * n]);
             multiply(level, 1.5, a, b, 0.0, MatMut::row_major(&mut plain, m, n));
@@ -694,6 +698,7 @@ fn asking_ahead_changes_no_bit() {
                 Fetch::of(MatRef::row_major(&next, 50, 100)),
                 Fetch::of(MatRef::strided(&next, 3, 20, 70, 1)).then(b),
             ] {
+                found.fill(f32::NAN);
                 let c = MatMut::row_major(&mut found, m, n);
                 multiply_fetching(level, 1.5, a, b, 0.0, c, soon);
                 assert!(found == plain, "{m} x {k} x {n} {level} {soon:?}");

@@ -293,6 +293,35 @@ fn reals_are_within_the_bound_of_f32_sums() {
     }
 }
 
+/// A product of one row and a column-major B is dot products, whose sums end where k is cut.
+#[test]
+fn threads_change_no_bit_of_single_rows() {
+    let mut noise = Noise(11);
+    let pool = nd_core::Threads::new(Some(2)).unwrap();
+    for (m, k, n) in [(1, 1024, 256), (129, 1024, 256), (65, 512, 64)] {
+        let a = Matrix::<f16>::new(Layout::Rows, m, k, || noise.real());
+        let b = Matrix::<f16>::new(Layout::Columns, k, n, || noise.real());
+        let wide = Matrix::<f32>::new(Layout::Columns, k, n, || noise.real());
+        let (plain, half) = (Epilogue::default(), Precision::F16);
+        for level in nd_testing::levels() {
+            let [mut one, mut two, mut three, mut four] = [(); 4].map(|()| vec![0.0_f32; m * n]);
+            let c = MatMut::row_major(&mut one, m, n);
+            multiply_half(level, half, 1.0, a.view(), b.view(), 0.0, c, plain);
+            let c = MatMut::row_major(&mut three, m, n);
+            let exact = Precision::F32;
+            multiply_half(level, exact, 1.0, a.view(), wide.view(), 0.0, c, plain);
+            pool.install(|| {
+                let c = MatMut::row_major(&mut two, m, n);
+                multiply_half_parallel(level, half, 1.0, a.view(), b.view(), 0.0, c, plain);
+                let c = MatMut::row_major(&mut four, m, n);
+                multiply_half_parallel(level, exact, 1.0, a.view(), wide.view(), 0.0, c, plain);
+            });
+            assert!(one == two, "{m} x {k} x {n} {level}");
+            assert!(three == four, "{m} x {k} x {n} {level}, f32 on the right");
+        }
+    }
+}
+
 #[test]
 fn packing_and_threads_change_no_bit() {
     let mut noise = Noise(10);

@@ -199,12 +199,29 @@ pub(super) fn unpack(
     }
 }
 
+/// Rows of A that are taken together: the first of each block, and how many. None is alone that has others before it: a product of one row
+/// adds up in another order than one of several.
+fn blocks(rows: usize, height: usize) -> impl Iterator<Item = (usize, usize)> {
+    let mut row = 0;
+    std::iter::from_fn(move || {
+        let left = rows - row;
+        let count = match left {
+            0 => return None,
+            left if left == height + 1 && height > 2 => height - 1,
+            left => left.min(height),
+        };
+        row += count;
+        Some((row - count, count))
+    })
+}
+
 impl<A: Operand, B: Operand> Task<'_, A, B> {
     /// Computes all of C with f32 products.
     pub(super) fn run_widened(&self, parallel: bool) {
         let (level, precision) = (self.level, self.precision);
         let (m, k, n) = (self.a.rows(), self.a.cols(), self.b.cols());
-        let (left, right) = if parallel {
+        // A single row may be dot products, whose sums end where k is cut: it is cut the same on any number of threads.
+        let (left, right) = if parallel && m > 1 {
             (LEFT_PARALLEL, RIGHT_PARALLEL)
         } else {
             (LEFT, RIGHT)
@@ -251,8 +268,7 @@ impl<A: Operand, B: Operand> Task<'_, A, B> {
             } else {
                 Epilogue::default()
             };
-            for row in (0..m).step_by(height) {
-                let rows = height.min(m - row);
+            for (row, rows) in blocks(m, height) {
                 let a = match a_lent {
                     Some(a) => a.row_block(row, rows).col_block(start, depth),
                     None => {
@@ -276,6 +292,26 @@ impl<A: Operand, B: Operand> Task<'_, A, B> {
             start += depth;
             if is_last {
                 break;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_cover_all_rows_and_leave_none_alone() {
+        for height in 3..20 {
+            for rows in 0..100 {
+                let mut next = 0;
+                for (row, count) in blocks(rows, height) {
+                    assert!(row == next && (1..=height).contains(&count));
+                    assert!(count > 1 || rows == 1, "{rows} rows, {height} a block");
+                    next += count;
+                }
+                assert_eq!(next, rows);
             }
         }
     }
