@@ -90,16 +90,8 @@ impl<'a> Argument<'a> {
             let mut rooms = [[0.0; PART]; 2];
             let mut room: Buffer<f32> = pool.take(BLOCK);
             piece.for_each(|start, dz, sums| {
-                let found: &[f32] = match self.dy {
-                    StoredRef::Full(dy) if self.activation == Activation::Identity => {
-                        &dy[start..start + dz.len()]
-                    }
-                    _ => {
-                        let out = &mut room[..dz.len()];
-                        self.fill::<H>(level, start, out, &mut rooms);
-                        out
-                    }
-                };
+                let found = &mut room[..dz.len()];
+                self.fill::<H>(level, start, found, &mut rooms);
                 if let Some(sums) = sums {
                     column_sums(level, found, sums, Accumulate::Write);
                 }
@@ -151,37 +143,32 @@ pub(super) struct BlockSums {
     cols: usize,
     /// Rows of a block.
     block: usize,
-    /// `[blocks, cols]`; empty if nobody wants them.
+    /// Columns that are summed: all, or none if nobody wants them.
+    sums: usize,
+    /// `[blocks, sums]`
     partial: Buffer<f32>,
-    wanted: bool,
 }
 
 impl BlockSums {
     pub(super) fn new(place: Place<'_>, [rows, cols]: [usize; 2], wanted: bool) -> Self {
-        let block = sum_rows(cols);
-        let len = if wanted {
-            rows.div_ceil(block) * cols
-        } else {
-            0
-        };
+        let (block, sums) = (sum_rows(cols), if wanted { cols } else { 0 });
         Self {
             cols,
             block,
-            partial: place.pool.take(len),
-            wanted,
+            sums,
+            partial: place.pool.take(rows.div_ceil(block) * sums),
         }
     }
 
     /// Rows of values from `first` on, with the sums of their blocks.
     fn rows<'a, T>(&'a mut self, first: usize, values: &'a mut [T]) -> Rows<'a, T> {
-        let sums = if self.wanted { self.cols } else { 0 };
         Rows {
             first,
             cols: self.cols,
             block: self.block,
-            sums,
+            sums: self.sums,
             values,
-            partial: &mut self.partial[first / self.block * sums..],
+            partial: &mut self.partial[first / self.block * self.sums..],
         }
     }
 

@@ -96,21 +96,21 @@ fn forward<H: Format, A: Operand>(
 }
 
 /// A product whose results are rounded on their way out.
-pub(super) struct Product<'a, A> {
-    pub(super) x: &'a [A],
-    pub(super) w: HalfWeight<'a>,
+struct Product<'a, A> {
+    x: &'a [A],
+    w: HalfWeight<'a>,
     /// The rows of `x`, and those and the columns of `w`.
-    pub(super) sizes: [usize; 3],
-    pub(super) bias: Option<&'a [f32]>,
-    pub(super) activation: Activation,
+    sizes: [usize; 3],
+    bias: Option<&'a [f32]>,
+    activation: Activation,
     /// Whether the argument of the activation is wanted, too.
-    pub(super) keeps_argument: bool,
-    pub(super) accumulate: Accumulate,
+    keeps_argument: bool,
+    accumulate: Accumulate,
 }
 
 impl<A: Operand> Product<'_, A> {
     /// Writes or adds to `y`, and writes the argument of the activation to `z`, which is empty if nobody wants it.
-    pub(super) fn run<H: Format>(self, place: Place<'_>, y: &mut [H], z: &mut [H]) {
+    fn run<H: Format>(self, place: Place<'_>, y: &mut [H], z: &mut [H]) {
         let Place {
             level,
             parallel,
@@ -401,6 +401,18 @@ pub(crate) fn add_rounded_product<H: Format>(
     let Some(y) = H::of_half(y) else {
         unreachable!("a run has one format");
     };
+    round_product_into(place, x, w, sizes, Accumulate::Add, y);
+}
+
+/// `x w`, or `y + x w` in f32, rounded into `y`; `sizes` as for [`rounded_product`].
+pub(super) fn round_product_into<A: Operand, H: Format>(
+    place: Place<'_>,
+    x: &[A],
+    w: HalfWeight<'_>,
+    sizes: [usize; 3],
+    accumulate: Accumulate,
+    y: &mut [H],
+) {
     let product = Product {
         x,
         w,
@@ -408,7 +420,7 @@ pub(crate) fn add_rounded_product<H: Format>(
         bias: None,
         activation: Activation::Identity,
         keeps_argument: false,
-        accumulate: Accumulate::Add,
+        accumulate,
     };
     product.run(place, y, &mut []);
 }

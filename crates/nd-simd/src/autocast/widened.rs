@@ -14,11 +14,10 @@ use nd_core::{Buffer, Precision, threads};
 
 use super::argument::BlockSums;
 use super::blocks::Format;
-use super::products::{InputGradient, LayerGradients, Place, Product};
+use super::products::{InputGradient, LayerGradients, Place, round_product_into};
 use super::weights::HalfWeight;
-use crate::activations::Activation;
 use crate::dispatch::SimdLevel;
-use crate::matmul::{Epilogue, MatMut, MatRef, PIECE, multiply_fused, multiply_fused_parallel};
+use crate::matmul::{Epilogue, MatMut, MatRef, PIECE, multiply_on};
 
 /// Numbers of the rows of x and of dz that one thread widens together: 256 KiB. (Twice as many were no faster.)
 const ROOM: usize = 1 << 16;
@@ -98,33 +97,28 @@ pub(super) fn backward<H: Format>(
                 1.0
             };
             let to = MatMut::row_major(dw.values, inputs, outputs);
-            product(place, x, dz, beta, to);
+            multiply_on(level, parallel, x, dz, beta, to, Epilogue::default());
         }
         if let Some(w_t) = w_t {
-            let rounded = |y: &mut [H], accumulate| {
-                let product = Product {
-                    x: dz.data(),
-                    w: HalfWeight::Wide(Precision::F32, w_t),
-                    sizes: [count, outputs, inputs],
-                    bias: None,
-                    activation: Activation::Identity,
-                    keeps_argument: false,
-                    accumulate,
-                };
-                product.run(place, y, &mut []);
-            };
+            let w_t = HalfWeight::Wide(Precision::F32, w_t);
+            let (dz, sizes) = (dz.data(), [count, outputs, inputs]);
             match &mut dx {
                 InputGradient::None => {}
                 InputGradient::Into(dx) => {
                     let to = MatMut::row_major(&mut dx.values[here], count, inputs);
-                    product(place, dz, w_t, dx.accumulate.beta(), to);
+                    let (beta, plain) = (dx.accumulate.beta(), Epilogue::default());
+                    let dz = MatRef::row_major(dz, count, outputs);
+                    w_t.multiply(level, parallel, dz, beta, to, plain);
                 }
-                InputGradient::Rounded => rounded(&mut new[here], Accumulate::Write),
+                InputGradient::Rounded => {
+                    let (to, how) = (&mut new[here], Accumulate::Write);
+                    round_product_into(place, dz, w_t, sizes, how, to);
+                }
                 InputGradient::AddRounded(dx) => {
                     let Some(dx) = H::of_half(dx.reborrow()) else {
                         unreachable!("a run has one format");
                     };
-                    rounded(&mut dx[here], Accumulate::Add);
+                    round_product_into(place, dz, w_t, sizes, Accumulate::Add, &mut dx[here]);
                 }
             }
         }
@@ -137,20 +131,4 @@ pub(super) fn backward<H: Format>(
         sums.finish(level, db);
     }
     is_new.then(|| H::keep(new))
-}
-
-/// `c = a b + beta c`
-fn product(
-    place: Place<'_>,
-    a: MatRef<'_, f32>,
-    b: MatRef<'_, f32>,
-    beta: f32,
-    c: MatMut<'_, f32>,
-) {
-    let multiply = if place.parallel {
-        multiply_fused_parallel
-    } else {
-        multiply_fused
-    };
-    multiply(place.level, 1.0, a, b, beta, c, Epilogue::default());
 }

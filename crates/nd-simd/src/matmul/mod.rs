@@ -37,6 +37,7 @@ pub use half::{
 };
 pub(crate) use half::{multiply_wide, pack_bf16_on};
 pub(crate) use kernel::PIECE;
+pub(crate) use parallel::multiply_on;
 pub use parallel::{multiply_fused_parallel, multiply_parallel, multiply_stack_parallel};
 pub use prepacked::Packed;
 pub use stack::{StackMut, StackRef};

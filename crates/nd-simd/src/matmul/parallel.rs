@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::blocking::{Batch, COLUMN_MAJOR_K_BLOCK, Problem, execute};
 use super::stack::{StackMut, StackRef};
 use super::view::{MatMut, MatRef};
-use super::{Epilogue, plan, plan_stack};
+use super::{Epilogue, multiply_fused, plan, plan_stack};
 use crate::dispatch::SimdLevel;
 use crate::lanes::SimdReal;
 
@@ -90,6 +90,25 @@ pub fn multiply_fused_parallel<R: SimdReal>(
     let batch = plan(alpha, a, b, beta, c, epilogue).batch();
     // SAFETY: `plan` checked the operands; the blocks are disjoint; the borrow of C outlives the joins.
     unsafe { execute_parallel(level, batch) };
+}
+
+/// [`super::multiply_fused`] with a factor of one, on all threads of the current pool when asked.
+#[track_caller]
+pub(crate) fn multiply_on<R: SimdReal>(
+    level: SimdLevel,
+    parallel: bool,
+    a: MatRef<'_, R>,
+    b: MatRef<'_, R>,
+    beta: R,
+    c: MatMut<'_, R>,
+    epilogue: Epilogue<'_, R>,
+) {
+    let multiply = if parallel {
+        multiply_fused_parallel
+    } else {
+        multiply_fused
+    };
+    multiply(level, R::ONE, a, b, beta, c, epilogue);
 }
 
 /// [`super::multiply_stack`] on all threads of the current pool; the same bits.

@@ -12,9 +12,8 @@ use nd_core::{Buffer, Precision, threads};
 use super::bias_gradient::bias_gradient;
 use crate::activations::{Activation, Saved, activation_backward, activation_forward};
 use crate::autocast::{self, Argument, Gradient, InputSlot, LayerGradients, Place};
-use crate::dispatch::SimdLevel;
 use crate::lanes::SimdReal;
-use crate::matmul::{Epilogue, MatMut, MatRef, multiply_fused, multiply_fused_parallel};
+use crate::matmul::{Epilogue, MatMut, MatRef, multiply_on};
 use crate::permute::{transpose, transpose_parallel};
 
 /// Elements of an activation that one task handles.
@@ -61,12 +60,12 @@ impl<'t, R: SimdReal> LinearExt<'t, R> for Var<'t, R> {
         let mut y = tape.scratch(rows * outputs);
         // Where the gradient needs the argument, it is kept, and the activation is a pass of its own.
         let keeps_argument = activation.saved() == Saved::Input && tape.is_recording();
-        product(
+        multiply_on(
             level,
             tape.parallel(),
             MatRef::row_major(&xv, rows, inputs),
             MatRef::row_major(&wv, inputs, outputs),
-            Accumulate::Write,
+            R::ZERO,
             MatMut::row_major(&mut y, rows, outputs),
             Epilogue {
                 bias: bv.as_deref(),
@@ -152,25 +151,6 @@ fn in_half<'t, R: SimdReal>(
     }
 }
 
-/// `c = a b`, or `c += a b`, split over threads when asked.
-#[track_caller]
-fn product<R: SimdReal>(
-    level: SimdLevel,
-    parallel: bool,
-    a: MatRef<'_, R>,
-    b: MatRef<'_, R>,
-    accumulate: Accumulate,
-    c: MatMut<'_, R>,
-    epilogue: Epilogue<'_, R>,
-) {
-    let multiply = if parallel {
-        multiply_fused_parallel
-    } else {
-        multiply_fused
-    };
-    multiply(level, R::ONE, a, b, accumulate.beta(), c, epilogue);
-}
-
 /// A gradient of an f32 tape, where it is wanted.
 fn gradient<'a, R: SimdReal>(grad: &'a mut Option<Grad<'_, R>>) -> Option<Gradient<'a>> {
     let grad = grad.as_mut()?;
@@ -207,19 +187,19 @@ impl<R: SimdReal> Op<R> for Linear<R> {
         }
         if let Some(mut dw) = step.grad(self.w) {
             let x = step.value(self.x);
-            let accumulate = dw.accumulate;
-            product(
+            let beta = dw.accumulate.beta();
+            multiply_on(
                 level,
                 parallel,
                 MatRef::row_major(&x, rows, inputs).t(),
                 MatRef::row_major(dz, rows, outputs),
-                accumulate,
+                beta,
                 MatMut::row_major(&mut dw, inputs, outputs),
                 Epilogue::default(),
             );
         }
         if let Some(mut dx) = step.grad(self.x) {
-            let accumulate = dx.accumulate;
+            let beta = dx.accumulate.beta();
             let w = step.value(self.w);
             let dz = MatRef::row_major(dz, rows, outputs);
             let dx = MatMut::row_major(&mut dx, rows, inputs);
@@ -230,7 +210,7 @@ impl<R: SimdReal> Op<R> for Linear<R> {
                     let mut wt = step.scratch(w.len());
                     transpose_parallel(level, parallel, &w, inputs, outputs, &mut wt);
                     let wt = MatRef::row_major(&wt, outputs, inputs);
-                    product(level, parallel, dz, wt, accumulate, dx, epilogue);
+                    multiply_on(level, parallel, dz, wt, beta, dx, epilogue);
                 }
                 Some(id) => {
                     let packs = step.tape().params().packs();
@@ -238,11 +218,11 @@ impl<R: SimdReal> Op<R> for Linear<R> {
                         transpose(level, &w, inputs, outputs, out);
                     });
                     let wt = MatRef::row_major(wt, outputs, inputs);
-                    product(level, parallel, dz, wt, accumulate, dx, epilogue);
+                    multiply_on(level, parallel, dz, wt, beta, dx, epilogue);
                 }
                 None => {
                     let wt = MatRef::row_major(&w, inputs, outputs).t();
-                    product(level, parallel, dz, wt, accumulate, dx, epilogue);
+                    multiply_on(level, parallel, dz, wt, beta, dx, epilogue);
                 }
             }
         }

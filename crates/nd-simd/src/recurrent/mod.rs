@@ -43,10 +43,7 @@ use crate::activations::Activation;
 use crate::autocast;
 use crate::dispatch::{Isa, SimdLevel};
 use crate::lanes::{Lanes, SimdReal};
-use crate::matmul::{
-    Epilogue, MatMut, MatRef, multiply_fused, multiply_fused_parallel, multiply_half,
-    multiply_half_parallel,
-};
+use crate::matmul::{Epilogue, MatMut, MatRef, multiply_half, multiply_half_parallel, multiply_on};
 use crate::reduce::column_sums;
 
 /// The sizes of a recurrent layer's run.
@@ -134,12 +131,8 @@ impl Products {
             let beta = accumulate.beta();
             return run(self.level, self.precision, 1.0, a, b, beta, c, epilogue);
         }
-        let run = if self.parallel {
-            multiply_fused_parallel
-        } else {
-            multiply_fused
-        };
-        run(self.level, R::ONE, a, b, accumulate.beta(), c, epilogue);
+        let beta = accumulate.beta();
+        multiply_on(self.level, self.parallel, a, b, beta, c, epilogue);
     }
 
     /// `dW (+)= sum over steps of left_t^T right_t`, where `left` is a state that is one step late: `start` (zeros if none) comes
