@@ -314,9 +314,9 @@ impl<S: Isa, R: SimdReal, const ROWS: usize, const VECS: usize, const MASKED: bo
         } = self;
         // Index loops over constant bounds: they unroll completely, so that `acc` lives in registers.
         macro_rules! step {
-            ($acc:ident, $a:expr, $b:expr) => {{
+            ($near:expr, $acc:ident, $a:expr, $b:expr) => {{
                 let mut row = [Lanes::<S, R>::zero(simd); VECS];
-                if ROWS >= 4 && matches!(block.ahead, Ahead::RowsOfB | Ahead::Stream(_, true)) {
+                if $near {
                     for j in 0..VECS {
                         let offset = j * Lanes::<S, R>::LEN;
                         if (offset * size_of::<R>()).is_multiple_of(LINE) {
@@ -338,6 +338,9 @@ impl<S: Isa, R: SimdReal, const ROWS: usize, const VECS: usize, const MASKED: bo
                 }
             }};
         }
+        // Two vectors take six cycles a step: with what waits for its turn in the processor, enough to hide the second cache level.
+        let near = const { ROWS >= 4 && S::REGISTER_COUNT >= 32 }
+            && matches!(block.ahead, Ahead::RowsOfB | Ahead::Stream(_, true));
         let (mut a_start, mut b_start, mut output) = (block.a, block.b, block.output);
         for _ in 0..block.count {
             let (mut a, mut b) = (a_start, b_start);
@@ -348,28 +351,38 @@ impl<S: Isa, R: SimdReal, const ROWS: usize, const VECS: usize, const MASKED: bo
                 let depth = left.min(PIECE);
                 left -= depth;
                 let mut acc = [[Lanes::<S, R>::zero(simd); VECS]; ROWS];
-                for _ in 0..depth / 2 {
-                    match block.ahead {
-                        Ahead::BlockOfA if ROWS >= 4 => {
-                            // A line of a row lasts for eight pairs of f32; in that time, one of each of the next rows.
-                            let row = ROWS + pairs % 8;
-                            prefetch::<R, FAR>(a.wrapping_add(row * block.a_row_stride));
-                            pairs += 1;
+                macro_rules! pairs {
+                    ($near:expr) => {
+                        for _ in 0..depth / 2 {
+                            match block.ahead {
+                                Ahead::BlockOfA if ROWS >= 4 => {
+                                    // A line of a row lasts for eight pairs of f32; in that time, one of each of the next rows.
+                                    let row = ROWS + pairs % 8;
+                                    prefetch::<R, FAR>(a.wrapping_add(row * block.a_row_stride));
+                                    pairs += 1;
+                                }
+                                Ahead::Stream(stream, _) if ROWS >= 4 => stream.step(),
+                                _ => {}
+                            }
+                            step!($near, acc, a, b);
+                            step!(
+                                $near,
+                                acc,
+                                a.wrapping_add(block.a_col_stride),
+                                b.wrapping_add(block.b_row_stride)
+                            );
+                            a = a.wrapping_add(2 * block.a_col_stride);
+                            b = b.wrapping_add(2 * block.b_row_stride);
                         }
-                        Ahead::Stream(stream, _) if ROWS >= 4 => stream.step(),
-                        _ => {}
-                    }
-                    step!(acc, a, b);
-                    step!(
-                        acc,
-                        a.wrapping_add(block.a_col_stride),
-                        b.wrapping_add(block.b_row_stride)
-                    );
-                    a = a.wrapping_add(2 * block.a_col_stride);
-                    b = b.wrapping_add(2 * block.b_row_stride);
+                    };
+                }
+                if near {
+                    pairs!(true);
+                } else {
+                    pairs!(false);
                 }
                 if depth % 2 == 1 {
-                    step!(acc, a, b);
+                    step!(false, acc, a, b);
                 }
                 let whole = left == 0;
                 if whole {
