@@ -549,13 +549,15 @@ fn query_block<E: Blocks>(
                 }
                 _ => Fetch::default(),
             };
+            let dq_soon = dq
+                .as_ref()
+                .map_or_else(Fetch::default, Gathered::place_soon);
             // SAFETY: this head of keys is this task's.
             let sum = unsafe { sums.dk(arguments, (b, key_head)) };
             let sum = MatMut::row_major(&mut sum[start * d..(start + keys) * d], keys, d);
             let beta = beta(new.0);
-            E::weigh_kept(
-                plan.level, plan.scale, dscores, q, kept_q, beta, sum, dv_soon,
-            );
+            let soon = dq_soon.and(dv_soon);
+            E::weigh_kept(plan.level, plan.scale, dscores, q, kept_q, beta, sum, soon);
         }
         if let Some(dq) = &mut dq {
             let k = arguments.k.block(b, key_head, start, keys);

@@ -73,6 +73,14 @@ impl<'a, E: Blocks> Gathered<'a, E> {
         self.empty
     }
 
+    /// Where the sums will lie, if nothing was added yet: to be asked for before they are written, which would wait for it.
+    pub(super) fn place_soon(&self) -> Fetch {
+        match self.empty {
+            true => Fetch::of(MatRef::row_major(self.sums, 1, self.sums.len())),
+            false => Fetch::default(),
+        }
+    }
+
     /// Adds `alpha weights^T tokens`; meanwhile what is read `soon` may be asked for.
     pub(super) fn add(
         &mut self,

@@ -53,11 +53,23 @@ impl Fetch {
 
     /// One more matrix, after the others; a fifth one is not asked for.
     #[must_use]
-    pub fn then<T: Element>(mut self, matrix: MatRef<'_, T>) -> Self {
-        if let Some(run) = Run::of(matrix)
-            && self.count < MOST
-        {
-            self.runs[self.count] = run;
+    pub fn then<T: Element>(self, matrix: MatRef<'_, T>) -> Self {
+        let run = Run::of(matrix);
+        self.and(run.map_or_else(Self::default, |run| {
+            let mut one = Self {
+                count: 1,
+                ..Self::default()
+            };
+            one.runs[0] = run;
+            one
+        }))
+    }
+
+    /// What another asks for, after this; as much of it as there is room for.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        for run in &other.runs[..other.count.min(MOST - self.count)] {
+            self.runs[self.count] = *run;
             self.count += 1;
         }
         self
