@@ -1,7 +1,8 @@
 //! Training steps of one workload under every side, in turns.
 //!
-//! In its simple form: every side takes a step, round after round, each round beginning with another side. Fast sides take several
-//! steps in a turn, whose median counts. A whole step of the baseline takes up to a minute; so the sides that are as slow and that
+//! Every side takes its steps round after round, each round beginning with another side. Fast sides take several steps in a round,
+//! spread over it between the whole steps of slow ones, so that all sides see the same minutes of the machine; their median counts.
+//! A whole step of the baseline takes up to a minute; so the sides that are as slow and that
 //! only the ablation needs take their turns on fewer windows, with the baseline among them. How the time of the baseline
 //! grows with the windows is in the report, because the one ratio across both groups assumes that it is in proportion.
 //!
@@ -19,12 +20,14 @@ use crate::sides::{Optimization, Runner, Side, Switches};
 use crate::statistics::{Interval, Measure};
 use crate::workloads::training::{Prepared, TrainingWorkload};
 
-/// Seconds that a turn of a fast side takes, about.
-const TURN: f64 = 0.6;
-/// Steps before the first turn of a fast side; one where that takes longer than a turn.
+/// Seconds that a fast side works in a round, about.
+const TURN: f64 = 1.2;
+/// Steps before the first round of a fast side; one where that takes longer than a turn.
 const WARM_UP: usize = 3;
-/// Steps of a turn, at most.
-const MOST_STEPS: usize = 15;
+/// Steps of a round, at most.
+const MOST_STEPS: usize = 24;
+/// Parts of a round: what a fast side does in one is a turn of its own.
+const PARTS: usize = 4;
 /// Forecasts of one window that the latency is the median of.
 const FORECASTS: usize = 200;
 /// Rounds of the scaling curve.
@@ -136,12 +139,14 @@ fn group(
         runners.push(runner);
     }
     for round in 0..rounds {
-        for offset in 0..sides.len() {
-            let i = (round + offset) % sides.len();
+        let mut of_round = vec![Vec::new(); sides.len()];
+        for (i, count) in turns(round, &steps) {
             lines.step(round, rounds, &format!("rounds; {}", sides[i]));
-            let (ms, loss) = turn(&mut runners[i], windows, steps[i])?;
+            let loss = turn(&mut runners[i], windows, count, &mut of_round[i])?;
             losses[i].get_or_insert(loss);
-            times[i].push(ms);
+        }
+        for (times, of_round) in times.iter_mut().zip(&of_round) {
+            times.push(Interval::of_median(of_round).median);
         }
     }
     lines.finish(&format!("{rounds} rounds of {} sides", sides.len()));
@@ -168,18 +173,33 @@ fn side_times(side: &str, rounds: Vec<f64>) -> Option<SideTimes> {
     })
 }
 
-/// The median time of some steps in ms, and the loss before the first.
-fn turn(runner: &mut Runner<'_>, windows: usize, steps: usize) -> Result<(f64, f64), String> {
-    let (mut times, mut first) = (Vec::new(), None);
+/// The turns of a round, as pairs of a side and how many steps it takes: the steps of each side in as equal parts as they make, and
+/// those of sides with fewer steps than parts in one part or another by their number.
+fn turns(round: usize, steps: &[usize]) -> Vec<(usize, usize)> {
+    let sides = steps.len();
+    let in_order = (0..PARTS).flat_map(|part| (0..sides).map(move |offset| (part, offset)));
+    let turns = in_order.map(|(part, offset)| {
+        let side = (round + offset) % sides;
+        let until = |part| (steps[side] * part + side % PARTS) / PARTS;
+        (side, until(part + 1) - until(part))
+    });
+    turns.filter(|&(_, steps)| steps > 0).collect()
+}
+
+/// Takes some steps, adds the time of each in ms, and returns the loss before the first.
+fn turn(
+    runner: &mut Runner<'_>,
+    windows: usize,
+    steps: usize,
+    times: &mut Vec<f64>,
+) -> Result<f64, String> {
+    let mut first = None;
     for _ in 0..steps {
         let (seconds, loss) = runner.step(windows)?;
         first.get_or_insert(loss);
         times.push(seconds * 1e3);
     }
-    Ok((
-        Interval::of_median(&times).median,
-        first.unwrap_or(f64::NAN),
-    ))
+    Ok(first.unwrap_or(f64::NAN))
 }
 
 /// The time of a forecast of a single window, everything on, on one thread.
@@ -233,7 +253,7 @@ fn scaling(prepared: &Prepared, windows: usize) -> Result<Vec<ThreadTimes>, Stri
     }
     for _ in 0..SCALING_ROUNDS {
         for (runner, times) in &mut runners {
-            times.push(turn(runner, windows, 2)?.0);
+            turn(runner, windows, 2, times)?;
         }
     }
     let named = counts.into_iter().zip(runners);
@@ -411,6 +431,25 @@ mod tests {
         };
         derive(&mut steps);
         steps
+    }
+
+    #[test]
+    fn every_step_of_a_round_is_in_one_turn_and_fast_sides_have_several() {
+        let steps = [1, 24, 1, 1, 3, 2, 1];
+        for round in 0..steps.len() {
+            let turns = turns(round, &steps);
+            for (side, &steps) in steps.iter().enumerate() {
+                let taken = turns.iter().filter(|turn| turn.0 == side);
+                assert_eq!(taken.clone().map(|turn| turn.1).sum::<usize>(), steps);
+                assert_eq!(taken.count(), steps.min(PARTS));
+            }
+            // The slow sides are apart: no part has all of them.
+            assert!(
+                turns
+                    .windows(4)
+                    .all(|few| few.iter().any(|turn| steps[turn.0] > 1))
+            );
+        }
     }
 
     #[test]
