@@ -6,6 +6,8 @@
 //! Whoever drives an exercise gets the repetition as a closure, so that the data lives on the stack of its preparation and nothing is
 //! leaked.
 
+pub mod command;
+
 use std::hint::black_box;
 
 use nd_attention::flash::{FlashAttention, FlashAttentionConfig};

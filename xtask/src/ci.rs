@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use crate::flags::CiRequest;
-use crate::instructions::instructions;
+use crate::instructions::{Build, instructions};
 use crate::neon::{self, ONLY_LEVELS};
 use crate::run::{cargo, output, run, rustc};
 use crate::standalone::standalone;
@@ -108,7 +108,7 @@ pub(crate) fn ci(request: CiRequest) -> ExitCode {
         checks.push(("test-neon --short", neon::check));
     }
     if request.instructions {
-        checks.push(("instructions", || instructions(false)));
+        checks.push(("instructions --tests", || instructions(Build::Tests, false)));
     }
     if request.standalone {
         checks.push(("standalone", standalone));

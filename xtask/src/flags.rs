@@ -13,6 +13,8 @@ pub(crate) use bench::BenchRequest;
 pub(crate) use measure::{Check, PeersRequest, ValidateRequest};
 pub(crate) use profile::{Kind, ProfileRequest};
 
+use crate::instructions::Build;
+
 /// A command line that was understood.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Command {
@@ -43,6 +45,8 @@ pub(crate) enum Command {
     Ci(CiRequest),
     /// Counts of instructions beside those of the repository.
     Instructions {
+        /// Of which build.
+        build: Build,
         /// Replace those of the repository.
         update: bool,
     },
@@ -103,7 +107,7 @@ impl Topic {
         match self {
             Self::Fmt => &["check"],
             Self::Ci => &["neon", "instructions", "standalone"],
-            Self::Instructions => &["update"],
+            Self::Instructions => &["tests", "update"],
             Self::TestNeon => &["short"],
             Self::Bench
             | Self::Validate
@@ -165,7 +169,7 @@ const COMMANDS: &[(&str, Topic, &str)] = &[
     (
         "instructions",
         Topic::Instructions,
-        "count the instructions of kernels and training steps: 3 % above the record fails; --update replaces it",
+        "count the instructions of kernels and training steps: 3 % above the record fails; --update replaces it; --tests: of the build that tests use",
     ),
     (
         "standalone",
@@ -312,6 +316,11 @@ fn plain(parser: &mut lexopt::Parser, topic: Topic) -> Result<Command, String> {
             standalone: has("standalone"),
         }),
         Topic::Instructions => Command::Instructions {
+            build: if has("tests") {
+                Build::Tests
+            } else {
+                Build::Release
+            },
             update: has("update"),
         },
         Topic::Standalone => Command::Standalone,
@@ -406,7 +415,17 @@ mod tests {
         assert_eq!(parse_words(line), Ok(Command::Ci(all)));
         assert_eq!(
             parse_words("instructions --update"),
-            Ok(Command::Instructions { update: true })
+            Ok(Command::Instructions {
+                build: Build::Release,
+                update: true
+            })
+        );
+        assert_eq!(
+            parse_words("instructions --tests"),
+            Ok(Command::Instructions {
+                build: Build::Tests,
+                update: false
+            })
         );
         assert_eq!(parse_words("standalone"), Ok(Command::Standalone));
         assert_eq!(

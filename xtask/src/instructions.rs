@@ -1,11 +1,15 @@
-//! `cargo xtask instructions`: how many instructions kernels and training steps take, compared with the counts in the repository.
+//! `cargo xtask instructions [--tests]`: how many instructions kernels and training steps take, compared with the counts in the repository.
 //!
 //! In its simple form: run the program `exercise` under callgrind, read how many instructions it took, and complain about more than
 //! 3 % above the record. Time depends on whoever else uses a machine; instructions hardly do, so a loss of a few per cent shows in a
 //! single run on any machine.
 //!
-//! What is counted is exactly one repetition: each exercise runs twice, with one and with two repetitions after a first one, and the
-//! difference counts. Preparation, first touches and the end of the program are in both.
+//! What is counted is exactly one repetition: each exercise runs twice, with one repetition more the second time, and the
+//! difference counts. Preparation and the end of the program are in both; so are first touches, except in the training steps of the
+//! build of tests, where the first step of a few windows is what counts, because a simulated one takes long.
+//!
+//! There are two records: of the release build, which is what users run, and of the build that tests use, which every check of a
+//! change has made already (`--tests`): its kernels are optimised, too, but carry the assertions of a debug build.
 //!
 //! What differs between machines, and why it does not matter: the compiler is pinned; valgrind answers `cpuid` itself, the same on every
 //! processor with AVX2, and knows no AVX-512, so kernels and the C library choose their AVX2 versions everywhere; one thread
@@ -13,27 +17,22 @@
 //! Known weakness: an instruction is not a cycle. Code that misses caches more often with as many instructions is for `bench`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::run::{cargo, output, root, run, target_folder};
+use crate::run::{cargo, output, root};
 use crate::tools::VALGRIND;
 
-/// Where the counts are kept.
-const RECORD: &str = "benches/record/instructions.json";
 /// What may be added to a recorded count, as a share of it.
 const TOLERANCE: f64 = 0.03;
 /// The level that is counted.
 const LEVEL: &str = "avx2";
-/// A training step has one window in so many, so that a simulated one takes a second.
-const DIVISOR: &str = "32";
-
-/// What is counted: a dozen kernels, and a training step of three models.
-const WATCHED: [&str; 16] = [
+/// The kernels that are counted.
+const KERNELS: [&str; 13] = [
     "gemm 128 x 128 x 128",
     "gemm 7 x 512 x 512",
     "gemm 32 x 96 x 512",
@@ -47,10 +46,63 @@ const WATCHED: [&str; 16] = [
     "mae and gradient 65536",
     "LSTM forward and backward T 24, B 4, H 64",
     "attention forward and backward",
-    "NHITS",
-    "LSTM",
-    "PatchTST",
 ];
+
+/// The models whose training steps are.
+const STEPS: [&str; 3] = ["NHITS", "LSTM", "PatchTST"];
+
+/// A build whose instructions are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Build {
+    /// What users run.
+    Release,
+    /// What tests run.
+    Tests,
+}
+
+impl Build {
+    /// Where its counts are kept.
+    fn record(self) -> &'static str {
+        match self {
+            Self::Release => "benches/record/instructions.json",
+            Self::Tests => "benches/record/instructions-of-tests.json",
+        }
+    }
+
+    /// The command that replaces its record.
+    fn update(self) -> &'static str {
+        match self {
+            Self::Release => "cargo xtask instructions --update",
+            Self::Tests => "cargo xtask instructions --tests --update",
+        }
+    }
+
+    /// Builds the program `exercise`, and says where it is.
+    fn exercise(self) -> Result<PathBuf, String> {
+        let options: &[&str] = match self {
+            Self::Release => &["build", "--release", "--package", "nd-bench", "--bin"],
+            // The whole workspace, so that what is built are the crates that tests need.
+            Self::Tests => &["test", "--no-run", "--workspace", "--test"],
+        };
+        let mut build = cargo(options);
+        build.args(["exercise", "--locked", "--quiet", "--message-format=json"]);
+        let messages = output(&mut build)?;
+        executable(&messages).ok_or_else(|| "cargo built no program `exercise`".to_owned())
+    }
+
+    /// A training step has one window in so many, so that a simulated one takes seconds.
+    fn divisor(self) -> &'static str {
+        match self {
+            Self::Release => "32",
+            Self::Tests => "128",
+        }
+    }
+
+    /// Repetitions of this exercise before the one that counts.
+    fn repetitions_before(self, name: &str) -> usize {
+        usize::from(self == Self::Release || !STEPS.contains(&name))
+    }
+}
 
 /// The counts, and what they belong to.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,19 +118,17 @@ struct Record {
 impl Record {
     /// Reads what [`Record::to_json`] made.
     fn from_json(text: &str) -> Result<Self, String> {
-        let value: Value = serde_json::from_str(text)
-            .map_err(|error| format!("{RECORD} cannot be understood: {error}"))?;
+        let value: Value =
+            serde_json::from_str(text).map_err(|error| format!("it is no JSON: {error}"))?;
         let field = |name: &str| match value[name].as_str() {
             Some(text) => Ok(text.to_owned()),
-            None => Err(format!("{RECORD} has no text {name:?}")),
+            None => Err(format!("it has no text {name:?}")),
         };
         let counts = value["instructions"].as_object();
-        let counts = counts.ok_or_else(|| format!("{RECORD} has no table \"instructions\""))?;
+        let counts = counts.ok_or("it has no table \"instructions\"")?;
         let instructions = counts.iter().map(|(name, count)| match count.as_u64() {
             Some(count) => Ok((name.clone(), count)),
-            None => Err(format!(
-                "{RECORD}: the count of {name:?} is {count}, no whole number"
-            )),
+            None => Err(format!("the count of {name:?} is {count}, no whole number")),
         });
         Ok(Self {
             rustc: field("rustc")?,
@@ -93,7 +143,7 @@ impl Record {
 }
 
 /// Counts, and compares with the record or replaces it.
-pub(crate) fn instructions(update: bool) -> Result<(), String> {
+pub(crate) fn instructions(build: Build, update: bool) -> Result<(), String> {
     if !cfg!(target_arch = "x86_64") {
         println!("instructions are counted on x86-64 alone: the record is of its AVX2 code");
         return Ok(());
@@ -102,32 +152,24 @@ pub(crate) fn instructions(update: bool) -> Result<(), String> {
         return Err(VALGRIND.missing());
     }
     let start = Instant::now();
-    run(&mut cargo(&[
-        "build",
-        "--locked",
-        "--release",
-        "--quiet",
-        "--package",
-        "nd-bench",
-        "--bin",
-        "exercise",
-    ]))?;
+    let exercise = build.exercise()?;
     let found = Record {
         rustc: output(Command::new("rustc").current_dir(root()).arg("--version"))?
             .trim()
             .to_owned(),
         level: LEVEL.to_owned(),
-        instructions: count_all(&target_folder().join("release").join("exercise"))?,
+        instructions: count_all(build, &exercise)?,
     };
     let seconds = start.elapsed().as_secs_f64();
-    let file = root().join(RECORD);
+    let (name, renewal) = (build.record(), build.update());
+    let file = root().join(name);
     if update {
         return write(&file, &found);
     }
-    let text = std::fs::read_to_string(&file).map_err(|error| {
-        format!("{RECORD} cannot be read: {error}; `cargo xtask instructions --update` writes it")
-    })?;
-    let record = Record::from_json(&text)?;
+    let text = std::fs::read_to_string(&file)
+        .map_err(|error| format!("{name} cannot be read: {error}; `{renewal}` writes it"))?;
+    let record = Record::from_json(&text)
+        .map_err(|error| format!("{name}: {error}; `{renewal}` writes it again"))?;
     let (table, failures) = compare(&record, &found);
     print!("{table}");
     println!("instructions of one repetition, {LEVEL}, counted in {seconds:.0} s");
@@ -135,7 +177,7 @@ pub(crate) fn instructions(update: bool) -> Result<(), String> {
         Ok(())
     } else {
         Err(format!(
-            "{}; where that is meant, `cargo xtask instructions --update` writes the new counts",
+            "{}; where that is meant, `{renewal}` writes the new counts",
             failures.join("; ")
         ))
     }
@@ -145,21 +187,24 @@ fn write(file: &Path, found: &Record) -> Result<(), String> {
     let text = serde_json::to_string_pretty(&found.to_json())
         .map_err(|error| format!("the counts cannot be written as JSON: {error}"))?;
     std::fs::write(file, text + "\n")
-        .map_err(|error| format!("{RECORD} cannot be written: {error}"))?;
-    println!("Written: {RECORD}");
+        .map_err(|error| format!("{} cannot be written: {error}", file.display()))?;
+    println!("Written: {}", file.display());
     Ok(())
 }
 
 /// Counts everything, as many at a time as there are cores.
-fn count_all(exercise: &Path) -> Result<BTreeMap<String, u64>, String> {
-    let queue = Mutex::new(WATCHED.iter().rev().copied().collect::<Vec<_>>());
+fn count_all(build: Build, exercise: &Path) -> Result<BTreeMap<String, u64>, String> {
+    // What takes longest, first: the steps are the last of the list.
+    let watched: Vec<&str> = KERNELS.into_iter().chain(STEPS).collect();
+    let count_of = watched.len();
+    let queue = Mutex::new(watched);
     let found = Mutex::new(Ok(BTreeMap::new()));
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let worker = || {
         loop {
             let next = queue.lock().ok().and_then(|mut queue| queue.pop());
             let Some(name) = next else { return };
-            let count = count(exercise, name);
+            let count = count(build, exercise, name);
             let Ok(mut found) = found.lock() else { return };
             match (count, &mut *found) {
                 (Ok(count), Ok(counts)) => {
@@ -171,7 +216,7 @@ fn count_all(exercise: &Path) -> Result<BTreeMap<String, u64>, String> {
         }
     };
     std::thread::scope(|scope| {
-        for _ in 0..cores.min(WATCHED.len()) {
+        for _ in 0..cores.min(count_of) {
             scope.spawn(worker);
         }
     });
@@ -180,19 +225,30 @@ fn count_all(exercise: &Path) -> Result<BTreeMap<String, u64>, String> {
         .unwrap_or_else(|_| Err("a counting thread panicked".to_owned()))
 }
 
+/// The program among the messages of cargo.
+fn executable(messages: &str) -> Option<PathBuf> {
+    let messages = messages.lines().map(serde_json::from_str::<Value>);
+    messages
+        .filter_map(|message| message.ok()?["executable"].as_str().map(PathBuf::from))
+        .next_back()
+}
+
 /// Instructions of one repetition.
-fn count(exercise: &Path, name: &str) -> Result<u64, String> {
-    let [one, two] = ["1", "2"].map(|repeats| total(exercise, name, repeats));
-    let (one, two) = (one?, two?);
-    two.checked_sub(one)
+fn count(build: Build, exercise: &Path, name: &str) -> Result<u64, String> {
+    let before = build.repetitions_before(name);
+    let [less, more] = [before, before + 1].map(|repeats| total(build, exercise, name, repeats));
+    let (less, more) = (less?, more?);
+    more.checked_sub(less)
         .filter(|&count| count > 0)
         .ok_or_else(|| {
-            format!("{name}: two repetitions took {two} instructions and one {one}: that cannot be")
+            format!(
+                "{name}: {before} repetitions took {less} instructions and one more {more}: that cannot be"
+            )
         })
 }
 
 /// Instructions of a whole run.
-fn total(exercise: &Path, name: &str, repeats: &str) -> Result<u64, String> {
+fn total(build: Build, exercise: &Path, name: &str, repeats: usize) -> Result<u64, String> {
     let ran = Command::new(VALGRIND.program)
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .arg(exercise)
@@ -201,11 +257,11 @@ fn total(exercise: &Path, name: &str, repeats: &str) -> Result<u64, String> {
             "--threads",
             "1",
             "--divisor",
-            DIVISOR,
+            build.divisor(),
             "--warmup",
-            "1",
+            "0",
             "--repeats",
-            repeats,
+            &repeats.to_string(),
         ])
         .env("ND_SIMD", LEVEL)
         .stdout(Stdio::null())
@@ -274,6 +330,8 @@ fn compare(record: &Record, found: &Record) -> (String, Vec<String>) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn record(counts: &[(&str, u64)]) -> Record {
@@ -319,16 +377,45 @@ mod tests {
     }
 
     #[test]
-    fn the_record_has_what_is_watched() {
-        let text = std::fs::read_to_string(root().join(RECORD)).unwrap();
-        let record = Record::from_json(&text).unwrap();
-        let again = record.to_json().to_string();
-        assert_eq!(Record::from_json(&again), Ok(record.clone()));
-        let bad = again.replace(":", ": -");
-        assert!(Record::from_json(&bad).is_err() && Record::from_json("{}").is_err());
-        let mut watched = WATCHED.map(str::to_owned);
-        watched.sort();
-        assert!(record.instructions.keys().eq(watched.iter()));
-        assert_eq!(record.level, LEVEL);
+    fn the_program_is_found_among_what_cargo_says() {
+        let said = concat!(
+            "{\"reason\":\"compiler-artifact\",\"executable\":null}\n",
+            "{\"reason\":\"compiler-artifact\",\"executable\":\"/target/debug/deps/exercise-1\"}\n",
+            "{\"reason\":\"build-finished\",\"success\":true}\n",
+        );
+        let path = PathBuf::from("/target/debug/deps/exercise-1");
+        assert_eq!(executable(said), Some(path));
+        assert_eq!(executable("no JSON\n{\"executable\":null}"), None);
+    }
+
+    #[test]
+    fn the_records_have_what_is_watched() {
+        for build in [Build::Release, Build::Tests] {
+            let text = std::fs::read_to_string(root().join(build.record())).unwrap();
+            let record = Record::from_json(&text).unwrap();
+            let again = record.to_json().to_string();
+            assert_eq!(Record::from_json(&again), Ok(record.clone()));
+            let bad = again.replace(":", ": -");
+            assert!(Record::from_json(&bad).is_err() && Record::from_json("{}").is_err());
+            let watched: BTreeSet<&str> = KERNELS.into_iter().chain(STEPS).collect();
+            assert!(record.instructions.keys().eq(watched));
+            assert_eq!(record.level, LEVEL);
+        }
+    }
+
+    #[test]
+    fn the_first_training_step_counts_in_the_build_of_tests_alone() {
+        for (build, steps, kernels) in [(Build::Release, 1, 1), (Build::Tests, 0, 1)] {
+            assert!(
+                STEPS
+                    .iter()
+                    .all(|name| build.repetitions_before(name) == steps)
+            );
+            assert!(
+                KERNELS
+                    .iter()
+                    .all(|name| build.repetitions_before(name) == kernels)
+            );
+        }
     }
 }

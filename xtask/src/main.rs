@@ -63,7 +63,7 @@ fn main() -> ExitCode {
         Command::Doctor => doctor::doctor(),
         Command::Tidy => tidy::tidy(),
         Command::Ci(request) => return ci::ci(request),
-        Command::Instructions { update } => instructions::instructions(update),
+        Command::Instructions { build, update } => instructions::instructions(build, update),
         Command::Standalone => standalone::standalone(),
         Command::TestNeon { short } => return neon::command(short),
         Command::Accuracy => ci::accuracy(),
