@@ -549,9 +549,10 @@ fn query_block<E: Blocks>(
                 }
                 _ => Fetch::default(),
             };
-            let dq_soon = dq
-                .as_ref()
-                .map_or_else(Fetch::default, Gathered::place_soon);
+            let dq_soon = match &dq {
+                Some(dq) if delivered => dq.place_soon(),
+                _ => Fetch::default(),
+            };
             // SAFETY: this head of keys is this task's.
             let sum = unsafe { sums.dk(arguments, (b, key_head)) };
             let sum = MatMut::row_major(&mut sum[start * d..(start + keys) * d], keys, d);

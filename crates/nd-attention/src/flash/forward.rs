@@ -173,7 +173,10 @@ fn query_block<E: Blocks>(
         let tile = &mut tile[..keys.1 * width];
         let block = k.block(b, key_head, keys.0, keys.1);
         let values = v.block(b, value_head, keys.0, keys.1);
-        let soon = Fetch::of(values).and(out.place_soon());
+        let mut soon = Fetch::of(values);
+        if delivered {
+            soon = soon.and(out.place_soon());
+        }
         E::scores(level, plan.scale, block, queries, width, tile, soon);
         plan.prepare(dims, visibility, (b, h), (first, count), keys, tile, width);
         let running = Running {

@@ -73,7 +73,7 @@ impl<'a, E: Blocks> Gathered<'a, E> {
         self.empty
     }
 
-    /// Where the sums will lie, if nothing was added yet: to be asked for before they are written, which would wait for it.
+    /// Where the sums will lie, if nothing was added yet: the first write would wait for each line.
     pub(super) fn place_soon(&self) -> Fetch {
         match self.empty {
             true => Fetch::of(MatRef::row_major(self.sums, 1, self.sums.len())),

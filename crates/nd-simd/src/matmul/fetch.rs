@@ -1,4 +1,4 @@
-//! Memory that is read soon, asked for while a product computes.
+//! Memory that is read or written soon, asked for while a product computes.
 //!
 //! In its simple form: every second step of k, a prefetch of one more line. A product of operands that are in the caches has time for that, and
 //! what is read next is there when it is; the processor's own prefetching begins when the reading does, and starts anew on every page.
@@ -53,26 +53,28 @@ impl Fetch {
 
     /// One more matrix, after the others; a fifth one is not asked for.
     #[must_use]
-    pub fn then<T: Element>(self, matrix: MatRef<'_, T>) -> Self {
-        let run = Run::of(matrix);
-        self.and(run.map_or_else(Self::default, |run| {
-            let mut one = Self {
-                count: 1,
-                ..Self::default()
-            };
-            one.runs[0] = run;
-            one
-        }))
+    pub fn then<T: Element>(mut self, matrix: MatRef<'_, T>) -> Self {
+        if let Some(run) = Run::of(matrix) {
+            self.push(run);
+        }
+        self
     }
 
     /// What another asks for, after this; as much of it as there is room for.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
-        for run in &other.runs[..other.count.min(MOST - self.count)] {
-            self.runs[self.count] = *run;
-            self.count += 1;
+        for &run in &other.runs[..other.count] {
+            self.push(run);
         }
         self
+    }
+
+    /// One more run, if there is room for it.
+    fn push(&mut self, run: Run) {
+        if let Some(place) = self.runs.get_mut(self.count) {
+            *place = run;
+            self.count += 1;
+        }
     }
 
     fn is_empty(&self) -> bool {
@@ -219,6 +221,16 @@ mod tests {
         assert_eq!(lines(Fetch::of(within), first), [0, 64, 128, 256, 320, 384]);
         let both = Fetch::of(MatRef::strided(data, 1, 20, 64, 1)).then(within);
         assert_eq!(lines(both, first), [0, 64, 0, 64, 128, 256, 320, 384]);
+        assert_eq!(lines(Fetch::of(gapless).and(both), first).len(), 6 + 8);
+        assert_eq!(lines(Fetch::default().and(both), first), lines(both, first));
+        assert_eq!(lines(both.and(Fetch::default()), first), lines(both, first));
+        // A fifth matrix finds no room, wherever it comes from.
+        let three = both.then(gapless);
+        let full = lines(three.and(both), first);
+        assert_eq!(
+            full,
+            lines(three.then(MatRef::strided(data, 1, 20, 64, 1)), first)
+        );
         // Rows that begin anywhere within a line: all of theirs, at the price of one too many here and there.
         for from in [0, 15] {
             let odd = MatRef::strided(&data[from..], 3, 12, 24, 1);

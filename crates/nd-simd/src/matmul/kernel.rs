@@ -338,8 +338,9 @@ impl<S: Isa, R: SimdReal, const ROWS: usize, const VECS: usize, const MASKED: bo
                 }
             }};
         }
-        // Two vectors take six cycles a step: with what waits for its turn in the processor, enough to hide the second cache level.
-        let near = const { ROWS >= 4 && S::REGISTER_COUNT >= 32 }
+        // With sixteen registers a block is two vectors wide and a step takes six cycles: what waits in the processor hides the second
+        // cache level, and asking costs time.
+        let near = const { ROWS >= 4 && S::REGISTER_COUNT >= 32 && cfg!(target_arch = "x86_64") }
             && matches!(block.ahead, Ahead::RowsOfB | Ahead::Stream(_, true));
         let (mut a_start, mut b_start, mut output) = (block.a, block.b, block.output);
         for _ in 0..block.count {
@@ -351,7 +352,7 @@ impl<S: Isa, R: SimdReal, const ROWS: usize, const VECS: usize, const MASKED: bo
                 let depth = left.min(PIECE);
                 left -= depth;
                 let mut acc = [[Lanes::<S, R>::zero(simd); VECS]; ROWS];
-                macro_rules! pairs {
+                macro_rules! all_pairs {
                     ($near:expr) => {
                         for _ in 0..depth / 2 {
                             match block.ahead {
@@ -377,9 +378,9 @@ impl<S: Isa, R: SimdReal, const ROWS: usize, const VECS: usize, const MASKED: bo
                     };
                 }
                 if near {
-                    pairs!(true);
+                    all_pairs!(true);
                 } else {
-                    pairs!(false);
+                    all_pairs!(false);
                 }
                 if depth % 2 == 1 {
                     step!(false, acc, a, b);
