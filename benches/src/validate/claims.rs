@@ -1,9 +1,9 @@
 //! Claims of speed and memory, and the rule by which they hold.
 //!
 //! In its simple form: `docs/claims.toml` is a list of sentences, each with the bench that measures it and the number it promises. A
-//! factor holds when the whole interval of the measured median reaches it, and fails when none of it does. In between there is no verdict,
-//! nor when the interval is wider than a share (`WIDEST`) of its median, unless it is still further from the bound than it is wide: measure
-//! on a quieter machine, or more rounds.
+//! factor fails when none of the interval of the measured median reaches it, however wide that is. It holds when all of it does, unless the
+//! interval is wider than a share (`WIDEST`) of its median and than its distance from the bound. Else there is no verdict: measure on
+//! a quieter machine, or more rounds.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -359,6 +359,7 @@ mod tests {
             at_least(71.0, interval(72.0, 90.0, 120.0)),
             Outcome::Refused
         );
+        assert_eq!(at_least(121.0, interval(72.0, 90.0, 120.0)), Outcome::Fails);
         // As wide, and further away than that.
         assert_eq!(at_least(20.0, interval(72.0, 90.0, 120.0)), Outcome::Holds);
         let at_most = |bound, found| Bound::AtMost(bound).judge(found).0;

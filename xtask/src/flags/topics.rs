@@ -88,7 +88,7 @@ pub(super) const COMMANDS: &[(&str, Topic, &str)] = &[
     (
         "instructions",
         Topic::Instructions,
-        "count the instructions of kernels and training steps: 3 % above the record fails; --update replaces it; --tests: of the build that tests use",
+        "count the instructions of kernels and training steps: more than 3 % from the record fails; --update replaces it; --tests: of the build that tests use",
     ),
     (
         "standalone",

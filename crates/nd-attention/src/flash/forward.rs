@@ -175,6 +175,7 @@ fn query_block<E: Blocks>(
         let values = v.block(b, value_head, keys.0, keys.1);
         let mut soon = Fetch::of(values);
         if delivered {
+            // Room of this thread is in its caches already.
             soon = soon.and(out.place_soon());
         }
         E::scores(level, plan.scale, block, queries, width, tile, soon);

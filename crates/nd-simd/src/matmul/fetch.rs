@@ -16,7 +16,7 @@ use super::view::MatRef;
 /// Matrices that one product can ask for.
 const MOST: usize = 4;
 
-/// Matrices that are read soon, four at most: what [`super::multiply_fetching`] asks the caches for. Only where they lie is kept: to ask for
+/// Matrices that are read or written soon, four at most: what [`super::multiply_fetching`] asks the caches for. Only where they lie is kept: to ask for
 /// memory that is gone meanwhile does nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Fetch {

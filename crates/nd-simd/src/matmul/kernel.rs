@@ -339,7 +339,7 @@ impl<S: Isa, R: SimdReal, const ROWS: usize, const VECS: usize, const MASKED: bo
             }};
         }
         // With sixteen registers a block is two vectors wide and a step takes six cycles: what waits in the processor hides the second
-        // cache level, and asking costs time.
+        // cache level, and asking costs time. Elsewhere than on x86-64 asking does nothing.
         let near = const { ROWS >= 4 && S::REGISTER_COUNT >= 32 && cfg!(target_arch = "x86_64") }
             && matches!(block.ahead, Ahead::RowsOfB | Ahead::Stream(_, true));
         let (mut a_start, mut b_start, mut output) = (block.a, block.b, block.output);
