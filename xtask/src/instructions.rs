@@ -317,14 +317,15 @@ fn compare(record: &Record, found: &Record) -> (String, Vec<String>) {
         };
         let change = count as f64 / before as f64 - 1.0;
         // Whole instructions: the product of two floating-point numbers may miss one by a hair.
-        let most = (before as f64 * (1.0 + TOLERANCE)).round();
+        let [least, most] =
+            [-TOLERANCE, TOLERANCE].map(|change| (before as f64 * (1.0 + change)).round());
         let verdict = if count as f64 > most {
             failures.push(format!(
                 "{name} takes {:.1} % more instructions than recorded ({count}, not {before})",
                 change * 100.0
             ));
             "  more than 3 % above the record"
-        } else if change < -TOLERANCE {
+        } else if (count as f64) < least {
             // A record that is too high would let the next change lose what this one gained.
             failures.push(format!(
                 "{name} takes {:.1} % fewer instructions than recorded ({count}, not {before}): the record is out of date",
