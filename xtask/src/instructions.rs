@@ -5,8 +5,8 @@
 //! single run on any machine.
 //!
 //! What is counted is exactly one repetition: each exercise runs twice, with one repetition more the second time, and the
-//! difference counts. Preparation and the end of the program are in both; so are first touches, except in the training steps of the
-//! build of tests, where the first step of a few windows is what counts, because a simulated one takes long.
+//! difference counts. Preparation and the end of the program are in both; first touches are, too, except in the build of tests, where the
+//! first repetition is the one that counts, because simulated ones take long.
 //!
 //! There are two records: of the release build, which is what users run, and of the build that tests use (`--tests`), which every check of
 //! a change makes anyway.
@@ -107,9 +107,9 @@ impl Build {
         }
     }
 
-    /// Repetitions of this exercise before the one that counts.
-    fn repetitions_before(self, name: &str) -> usize {
-        usize::from(self == Self::Release || !STEPS.contains(&name))
+    /// Repetitions before the one that counts.
+    fn repetitions_before(self) -> usize {
+        usize::from(self == Self::Release)
     }
 }
 
@@ -249,7 +249,7 @@ fn count_all(build: Build, exercise: &Path) -> Result<BTreeMap<String, u64>, Str
 
 /// Instructions of one repetition.
 fn count(build: Build, exercise: &Path, name: &str) -> Result<u64, String> {
-    let before = build.repetitions_before(name);
+    let before = build.repetitions_before();
     let [less, more] = [before, before + 1].map(|repeats| total(build, exercise, name, repeats));
     let (less, more) = (less?, more?);
     more.checked_sub(less)
@@ -421,22 +421,6 @@ mod tests {
             );
             let error = Record::from_json(&text).unwrap_err();
             assert!(error.contains("no whole number"), "{error}");
-        }
-    }
-
-    #[test]
-    fn the_first_training_step_counts_in_the_build_of_tests_alone() {
-        for (build, steps, kernels) in [(Build::Release, 1, 1), (Build::Tests, 0, 1)] {
-            assert!(
-                STEPS
-                    .iter()
-                    .all(|name| build.repetitions_before(name) == steps)
-            );
-            assert!(
-                KERNELS
-                    .iter()
-                    .all(|name| build.repetitions_before(name) == kernels)
-            );
         }
     }
 }
