@@ -1,8 +1,8 @@
 //! `cargo xtask instructions [--tests]`: how many instructions kernels and training steps take, compared with the counts in the repository.
 //!
 //! In its simple form: run the program `exercise` under callgrind, read how many instructions it took, and complain about more than
-//! 3 % above the record, or below it, where a new record is due. Time depends on whoever else uses a machine; instructions hardly do, so a loss of a few per cent shows in a
-//! single run on any machine.
+//! 3 % above the record, or below it, where a new record is due. Time depends on whoever else uses a machine; instructions hardly do,
+//! so a loss of a few per cent shows in a single run on any machine.
 //!
 //! What is counted is exactly one repetition: each exercise runs twice, with one repetition more the second time, and the
 //! difference counts. Preparation and the end of the program are in both; first touches are, too, except in the build of tests, where the

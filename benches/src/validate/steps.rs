@@ -1,11 +1,10 @@
 //! Training steps of one workload under every side, in turns.
 //!
-//! Every side takes its steps round after round, the order of each round starting one side further on. Fast sides take several steps in a
-//! round, spread over it between the whole steps of slow ones, so that all sides see the same minutes of the machine; their median
-//! counts.
-//! A whole step of the baseline takes up to a minute; so the sides that are as slow and that
-//! only the ablation needs take their turns on fewer windows, with the baseline among them. How the time of the baseline
-//! grows with the windows is in the report, because the one ratio across both groups assumes that it is in proportion.
+//! In its simple form: every side takes its steps round after round, the order of each round starting one side further on. Fast sides
+//! take several steps in a round, spread over it between the whole steps of slow ones, so that all sides see the same minutes of
+//! the machine; their median counts. A whole step of the baseline takes up to a minute; so the sides that are as slow and that only
+//! the ablation needs take their turns on fewer windows, with the baseline among them. How the time of the baseline grows with the
+//! windows is in the report, because the one ratio across both groups assumes that it is in proportion.
 //!
 //! Known weakness: slow sides take no step before the first that counts; asking for memory is lost in their seconds. A side that takes only
 //! one or two steps in a part takes them with what the side before it left in the caches: the slower of two sides is a little worse off.

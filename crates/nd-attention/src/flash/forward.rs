@@ -174,8 +174,8 @@ fn query_block<E: Blocks>(
         let block = k.block(b, key_head, keys.0, keys.1);
         let values = v.block(b, value_head, keys.0, keys.1);
         let mut soon = Fetch::of(values);
+        // Sums in this thread's own room are in its caches already.
         if delivered {
-            // Room of this thread is in its caches already.
             soon = soon.and(out.place_soon());
         }
         E::scores(level, plan.scale, block, queries, width, tile, soon);
