@@ -168,6 +168,18 @@ pub(crate) fn instructions(build: Build, update: bool) -> Result<(), String> {
     if VALGRIND.find().is_none() {
         return Err(VALGRIND.missing());
     }
+    let (name, renewal) = (build.record(), build.update());
+    let file = root().join(name);
+    // Before minutes are spent on counting.
+    let record = if update {
+        None
+    } else {
+        let text = std::fs::read_to_string(&file)
+            .map_err(|error| format!("{name} cannot be read: {error}; `{renewal}` writes it"))?;
+        let record = Record::from_json(&text)
+            .map_err(|error| format!("{name}: {error}; `{renewal}` writes it again"))?;
+        Some(record)
+    };
     let start = Instant::now();
     let exercise = build.exercise()?;
     let found = Record {
@@ -181,15 +193,9 @@ pub(crate) fn instructions(build: Build, update: bool) -> Result<(), String> {
         instructions: count_all(build, &exercise)?,
     };
     let seconds = start.elapsed().as_secs_f64();
-    let (name, renewal) = (build.record(), build.update());
-    let file = root().join(name);
-    if update {
+    let Some(record) = record else {
         return write(&file, &found);
-    }
-    let text = std::fs::read_to_string(&file)
-        .map_err(|error| format!("{name} cannot be read: {error}; `{renewal}` writes it"))?;
-    let record = Record::from_json(&text)
-        .map_err(|error| format!("{name}: {error}; `{renewal}` writes it again"))?;
+    };
     let (table, failures) = compare(&record, &found);
     print!("{table}");
     println!("instructions of one repetition, {LEVEL}, counted in {seconds:.0} s");
