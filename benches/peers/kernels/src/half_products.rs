@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use nd_core::options::Precision;
-use nd_core::{SimdLevel, bf16};
+use nd_core::{Buffer, SimdLevel, bf16};
 use nd_simd::matmul::{
     Epilogue, MatMut, MatRef, PackedBf16, multiply_half, multiply_half_parallel, multiply_packed,
     multiply_packed_parallel, pack_bf16, packed_bf16_len,
@@ -41,11 +41,14 @@ fn plan(level: SimdLevel, threads: usize, (m, k, n): (usize, usize, usize)) -> P
     let title = name.clone();
     let make = move || {
         let (a32, b32) = (noise(m * k, 1), noise(k * n, 2));
-        let round = |x: &[f32]| -> Rc<Vec<bf16>> {
-            Rc::new(x.iter().map(|&x| bf16::from_f32(x)).collect())
+        // As all buffers here, and torch's, these begin with a cache line.
+        let round = |x: &[f32]| -> Rc<Buffer<bf16>> {
+            let mut rounded = Buffer::zeroed(x.len());
+            nd_simd::convert::f32_to_bf16(level, x, &mut rounded);
+            Rc::new(rounded)
         };
         let (a, b) = (round(&a32), round(&b32));
-        let mut packed = vec![bf16::ZERO; packed_bf16_len(k, n)];
+        let mut packed = Buffer::zeroed(packed_bf16_len(k, n));
         pack_bf16(level, MatRef::row_major(&b[..], k, n), &mut packed);
         let again = Rc::clone(&a);
         let ours = by("nd-simd", move |c| {

@@ -275,7 +275,9 @@ const REDUCTIONS: [(&str, MakeReduction); 6] = [
         let (a, b) = (Rc::new(shifted(len, 9)), Rc::new(shifted(len, 10)));
         let (c, d) = (Rc::clone(&a), Rc::clone(&b));
         let all = vec![
-            by("nd-simd", move |out| out[0] = dot_slice(level, &a, &b) as f32),
+            by("nd-simd", move |out| {
+                out[0] = dot_slice(level, &a, &b) as f32
+            }),
             by("ndarray", move |out| {
                 out[0] = ArrayView1::from(&c[..]).dot(&ArrayView1::from(&d[..]));
             }),

@@ -3,12 +3,12 @@
 //! Whole numbers make the answer exact, so one product of the largest shape is the reference of all shapes inside it: its running
 //! sums over k, kept for each k.
 
-use nd_core::bf16;
 use nd_core::options::Precision;
+use nd_core::{Buffer, bf16};
 use nd_simd::SimdLevel;
 use nd_simd::activations::Activation;
 use nd_simd::matmul::{
-    Bf16Engine, Epilogue, HALF_PRODUCT_ERROR, MatMut, MatRef, PackedBf16, multiply_half,
+    Bf16Engine, Epilogue, HALF_PRODUCT_ERROR, MatMut, MatRef, PackedBf16, multiply, multiply_half,
     multiply_half_parallel, multiply_packed, multiply_packed_parallel, pack_bf16, packed_bf16_len,
 };
 
@@ -105,6 +105,52 @@ fn every_small_shape_is_exact() {
             }
         }
         assert_eq!(cases, 77_319);
+    }
+}
+
+/// So large that kernels ask for the next ones' lines, with whole and broken strips and every number of steps that is asked in; rows of A
+/// begin with a cache line or within one, which decides whether they are packed.
+#[test]
+fn large_products_are_exact_wherever_rows_of_a_begin() {
+    const N: usize = 544;
+    for (level, engine) in engines() {
+        let heights = [545, 576].into_iter().cycle();
+        for (k, m) in [32, 64, 96, 160, 288, 520, 544, 1056, 1088]
+            .into_iter()
+            .zip(heights)
+        {
+            let (a, b) = (matrix(1, m, k), matrix(2, k, N));
+            let wide = |x: &[bf16]| -> Vec<f32> { x.iter().map(|x| x.to_f32()).collect() };
+            let (a_wide, b_wide) = (wide(&a), wide(&b));
+            let mut want = vec![0.0; m * N];
+            multiply(
+                level,
+                1.0,
+                MatRef::row_major(&a_wide, m, k),
+                MatRef::row_major(&b_wide, k, N),
+                0.0,
+                MatMut::row_major(&mut want, m, N),
+            );
+            for begin in [0, 8] {
+                let mut room = Buffer::<bf16>::zeroed(begin + m * k);
+                room[begin..].copy_from_slice(&a);
+                let a = MatRef::row_major(&room[begin..], m, k);
+                let b = MatRef::row_major(&b, k, N);
+                // The second time, sums are added to what is there.
+                let mut c = vec![BORDER; m * N];
+                for beta in [0.0, -1.0] {
+                    let view = MatMut::row_major(&mut c, m, N);
+                    engine.scope(|| {
+                        let none = Epilogue::default();
+                        multiply_half(level, Precision::Bf16, 1.0, a, b, beta, view, none);
+                    });
+                    let what =
+                        || format!("{engine} [{m}, {k}] x [{k}, {N}] from {begin}, beta {beta}");
+                    let want = |i, j| if beta == 0.0 { want[i * N + j] } else { 0.0 };
+                    check(&what, &c, (m, N, N), want);
+                }
+            }
+        }
     }
 }
 

@@ -8,13 +8,13 @@ use nd_core::{Buffer, DType, bf16};
 use super::Tiles;
 use super::config::{TILE, TileGuard};
 use super::finish::WIDE;
-use super::kernel::{STEP, Strips};
+use super::kernel::{Ahead, STEP, Strips};
 use crate::matmul::half::Operand;
-
 use crate::matmul::half::engine::Engine;
 use crate::matmul::half::pack::{PANEL, PackedBf16, pack_panels, packed_bf16_len, take};
 use crate::matmul::half::task::{Right, Task};
 use crate::matmul::kernel::{Output, Store};
+use crate::matmul::view::MatRef;
 
 /// Numbers of k in a block at most: the strip of A that is packed has room for as many.
 const K_BLOCK: usize = 1024;
@@ -32,14 +32,21 @@ const MOST_COLUMNS: usize = 512;
 /// packed panel by panel, to the same little room for every product: gradients of weights, over thousands of rows, need no more.
 const FEW_ROWS: usize = 8 * TILE;
 
-/// Steps of a kernel up to which writing C takes longer than computing it.
-const SHORT_FOR_C: usize = 3;
+/// Kernels of a strip that read all of the next one's rows, when each asks for two rows with its steps.
+const KERNELS_OF_STRIP: usize = TILE;
 
 /// Steps of a kernel up to which reading A takes about as long as computing with it.
 const SHORT_FOR_A: usize = 8;
 
 /// Numbers of C that do not stay in the second cache level (and half as many of A), so that it pays to ask for them early.
 const UNCACHED: usize = 1 << 18;
+
+/// Bytes of a cache line, and of a row of a tile.
+const LINE: usize = 64;
+
+/// Columns up to which rows of A that begin within a line are read in place all the same: packing them costs more than
+/// reading two lines for each.
+const FEW_COLUMNS: usize = 256;
 
 /// What [`Tiles::columns`] goes over, and in which blocks.
 struct Columns {
@@ -52,6 +59,15 @@ struct Columns {
     /// Columns in a block.
     width: usize,
     keeps_strips: bool,
+    /// Whether rows of A are read where they lie.
+    in_place: bool,
+}
+
+/// Whether rows of A can and should be read where they lie, in whole steps, by a block of so many columns.
+fn in_place<A: Operand>(a: &MatRef<'_, A>, cols: usize) -> bool {
+    let line_by_line =
+        (a.data().as_ptr().addr() | (a.row_stride() * size_of::<A>())).is_multiple_of(LINE);
+    A::DTYPE == DType::Bf16 && a.col_stride() == 1 && (line_by_line || cols <= FEW_COLUMNS)
 }
 
 /// How many rows one block has, when there are `m`: at most two tiles, and all blocks alike.
@@ -99,8 +115,7 @@ impl Tiles {
         // SAFETY: `self` proves that there are tiles; a lower tile that is not used has 16 rows; this is the only guard here.
         let _guard =
             unsafe { TileGuard::new(height.min(TILE), if bottom == 0 { TILE } else { bottom }) };
-        let in_place = A::DTYPE == DType::Bf16 && task.a.col_stride() == 1;
-        if in_place && k.is_multiple_of(STEP) {
+        if in_place(&task.a, cols.len()) && k.is_multiple_of(STEP) {
             // SAFETY: the caller's; the guard has this height; no strip is needed.
             unsafe { self.columns(task, b, rows, cols, height, &mut []) };
         } else if matches!(b, Right::Plain(_)) && (2 * TILE + 1..=FEW_ROWS).contains(&rows.len()) {
@@ -133,6 +148,7 @@ impl Tiles {
         let depth = block_depth(task.a.cols());
         let width = block_width(rows.len(), depth, keeps_strips);
         let columns = Columns {
+            in_place: in_place(&task.a, cols.len()),
             rows,
             cols,
             height,
@@ -177,9 +193,11 @@ impl Tiles {
             depth,
             width,
             keeps_strips,
+            in_place,
         } = columns;
         let k = task.a.cols();
-        let in_place = A::DTYPE == DType::Bf16 && task.a.col_stride() == 1;
+        let fetch_a = in_place && rows.len() * k >= 2 * UNCACHED;
+        let fetch_c = rows.len() * cols.len() >= UNCACHED;
         let mut store = Store::first(task.alpha, task.beta);
         for start in (0..k).step_by(depth) {
             let depth = depth.min(k - start);
@@ -207,9 +225,10 @@ impl Tiles {
                     k: start..start + depth,
                     store,
                     keeps_strips,
+                    in_place: in_place && depth.is_multiple_of(STEP),
                     leftmost: column == cols.start,
-                    fetch_c: steps <= SHORT_FOR_C && rows.len() * cols.len() >= UNCACHED,
-                    fetch_a: steps <= SHORT_FOR_A && in_place && rows.len() * k >= 2 * UNCACHED,
+                    fetch_ahead: fetch_a || fetch_c,
+                    fetch_early: fetch_a && steps <= SHORT_FOR_A && width < WIDE * KERNELS_OF_STRIP,
                 };
                 // SAFETY: a part of the caller's block.
                 unsafe { block.run(strips) };
@@ -242,12 +261,14 @@ struct Block<'a, 't, A, B> {
     store: Store<f32>,
     /// Whether a packed strip stays until the last columns of this block of k.
     keeps_strips: bool,
+    /// Whether rows of A are read where they lie.
+    in_place: bool,
     /// Whether these are the first columns for this block of k.
     leftmost: bool,
-    /// Whether lines of C are asked for before they are written.
-    fetch_c: bool,
-    /// Whether rows of A are asked for before they are read.
-    fetch_a: bool,
+    /// Whether kernels ask, while they compute, for what comes next of C and A.
+    fetch_ahead: bool,
+    /// Whether rows of A are asked for before a kernel computes, because too few kernels read a strip to ask for all of the next.
+    fetch_early: bool,
 }
 
 impl<A: Operand, B: Operand> Block<'_, '_, A, B> {
@@ -290,7 +311,7 @@ impl<A: Operand, B: Operand> Block<'_, '_, A, B> {
         let from = a.data().as_ptr();
         let from = from.wrapping_add(row * strides.0 + self.k.start * strides.1);
         let depth = self.k.len();
-        if A::DTYPE == DType::Bf16 && strides.1 == 1 && depth.is_multiple_of(STEP) {
+        if self.in_place {
             return Left {
                 rows: from.cast(),
                 row_bytes: 2 * strides.0,
@@ -341,33 +362,41 @@ impl<A: Operand, B: Operand> Block<'_, '_, A, B> {
                 relu,
             };
             let cols = (self.cols.end - column).min(WIDE);
-            if self.fetch_c {
-                self.fetch_c(row, stored, column);
-            }
-            if self.fetch_a {
+            if self.fetch_early {
                 self.fetch_a(row, column, steps);
             }
+            let ahead = self
+                .fetch_ahead
+                .then(|| self.ahead(row, stored, column, left));
             // SAFETY: the caller's; packed operands are whole tiles.
             unsafe {
                 self.tiles
-                    .compute(strips, self.height, stored, cols, output);
+                    .compute(strips, self.height, stored, cols, output, ahead);
             }
         }
     }
 
-    /// Asks for the lines of C that the next kernel writes.
+    /// What the kernel at `column` asks for: the lines of C that the next one writes, and its share of the next strip of A.
     #[inline(always)]
-    fn fetch_c(&self, row: usize, stored: usize, column: usize) {
+    fn ahead(&self, row: usize, stored: usize, column: usize, left: Left) -> Ahead {
         let task = self.task;
-        let (mut row, mut next) = (row + stored, column + WIDE);
+        let (mut next_row, mut next) = (row + stored, column + WIDE);
         if next >= self.cols.end {
-            (row, next) = (row + self.height - stored, self.cols.start);
+            (next_row, next) = (row + self.height, self.cols.start);
         }
-        let c = task.c.wrapping_add(row * task.c_row_stride + next);
-        for i in 0..self.height.min(self.rows.end.saturating_sub(row)) {
-            let line = c.wrapping_add(i * task.c_row_stride);
-            fetch_to_write(line);
-            fetch_to_write(line.wrapping_add(TILE));
+        let kernels = self.cols.len().div_ceil(WIDE);
+        let a = if self.in_place && kernels >= KERNELS_OF_STRIP {
+            let kernel = (column - self.cols.start) / WIDE;
+            let rows = self.height + self.height * kernel / kernels;
+            left.rows.wrapping_add(rows * left.row_bytes)
+        } else {
+            // What this kernel reads anyway.
+            left.rows
+        };
+        Ahead {
+            c: task.c.wrapping_add(next_row * task.c_row_stride + next),
+            c_row_bytes: task.c_row_stride * size_of::<f32>(),
+            a,
         }
     }
 
@@ -388,20 +417,11 @@ impl<A: Operand, B: Operand> Block<'_, '_, A, B> {
     }
 }
 
-/// Asks for the line of an address, to be written. Addresses are not checked, nor need they be.
-#[inline(always)]
-fn fetch_to_write(address: *const f32) {
-    // SAFETY: a hint, which has no effect on what the program computes and never faults.
-    unsafe {
-        std::arch::asm!("prefetchw [{0}]", in(reg) address, options(nostack, preserves_flags, readonly));
-    }
-}
-
-/// Asks for the line of an address, to be read.
+/// Asks for the line of an address, to be read. Addresses are not checked, nor need they be.
 #[inline(always)]
 fn fetch_to_read<T>(address: *const T) {
     use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-    // SAFETY: as above.
+    // SAFETY: a hint, which has no effect on what the program computes and never faults.
     unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) };
 }
 

@@ -7,7 +7,7 @@ use pulp::x86::V4;
 
 use super::Tiles;
 use super::config::TILE;
-use super::kernel::{self, Strips};
+use super::kernel::{self, Ahead, Strips};
 use crate::lanes::Lanes;
 use crate::matmul::kernel::{Output, Store, Sums};
 
@@ -31,13 +31,14 @@ impl Tiles {
         stored: usize,
         cols: usize,
         mut output: Output<f32>,
+        ahead: Option<Ahead>,
     ) {
         let plain = matches!(output.store, Store::Write) && output.bias.is_null() && !output.relu;
         if plain && stored == 0 && cols.is_multiple_of(TILE) {
             strips.c = output.c;
             strips.c_row_bytes = output.c_row_stride * size_of::<f32>();
             // SAFETY: the caller's; all rows of C are ours, whole tiles wide.
-            return unsafe { sums(rows, cols, &strips) };
+            return unsafe { sums(rows, cols, &strips, ahead) };
         }
         let mut block = Block(MaybeUninit::uninit());
         strips.c = block.0.as_mut_ptr().cast();
@@ -45,23 +46,26 @@ impl Tiles {
         output.c = output.c.wrapping_add(stored * output.c_row_stride);
         // SAFETY: the caller's; the kernel wrote `rows` rows of as many tiles as `cols` needs.
         unsafe {
-            sums(rows, cols, &strips);
+            sums(rows, cols, &strips, ahead);
             let sums = strips.c.wrapping_add(stored * WIDE);
             finish(self.simd, sums, rows - stored, cols, output);
         }
     }
 }
 
-/// Sums of one block, to `strips.c`.
+/// Sums of one block, to `strips.c`; whole blocks ask for what comes next.
 ///
 /// # Safety
 /// As [`kernel::two_by_two`], for as many tiles as `rows` and `cols` need.
 #[inline(always)]
-unsafe fn sums(rows: usize, cols: usize, strips: &Strips) {
+unsafe fn sums(rows: usize, cols: usize, strips: &Strips, ahead: Option<Ahead>) {
     // SAFETY: the caller's.
     unsafe {
         match (rows > TILE, cols > TILE) {
-            (true, true) => kernel::two_by_two(strips),
+            (true, true) => match ahead {
+                Some(ahead) => kernel::two_by_two_ahead(strips, ahead),
+                None => kernel::two_by_two(strips),
+            },
             (true, false) => kernel::two_by_one(strips),
             (false, true) => kernel::one_by_two(strips),
             (false, false) => kernel::one_by_one(strips),

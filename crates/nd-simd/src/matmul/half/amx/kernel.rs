@@ -9,6 +9,9 @@
 //!
 //! Four loads feed four products: at a product each 16 cycles and a load each 8, loads are half the time, provided that they come from
 //! the first cache level. One row of a tile is one cache line of either operand.
+//!
+//! The 64 lines of C that four tiles fill take longer to arrive from the third cache level than a short sum takes to compute, and a store that
+//! waits for its line holds up the loads behind it. So [`two_by_two_ahead`] asks with each step for some lines that the next kernel writes.
 
 use super::config::TILE;
 
@@ -34,6 +37,20 @@ pub(super) struct Strips {
     /// Bytes from row to row of the sums.
     pub(super) c_row_bytes: usize,
 }
+
+/// What comes after a kernel, for which it asks while it computes.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
+    /// The first of [`AHEAD_ROWS`] rows of C, two lines of each. Neither these addresses nor those of A are checked, nor need they be.
+    pub(super) c: *const f32,
+    /// Bytes from row to row of C.
+    pub(super) c_row_bytes: usize,
+    /// The first of two rows of A, as far apart and as long as those that the kernel reads.
+    pub(super) a: *const u8,
+}
+
+/// Rows of C that a kernel asks for.
+const AHEAD_ROWS: usize = 2 * TILE;
 
 /// One micro-kernel of `$rows` x `$cols` tiles.
 macro_rules! kernel {
@@ -155,3 +172,199 @@ kernel!(
         "/* {c1} */"
     ]
 );
+
+/// A step of two by two tiles, with more instructions between the first loads and the products that need the last.
+macro_rules! step {
+    ($($ahead:literal)*) => {
+        concat!(
+            "tileloadd tmm4, [{a0} + {a_row}*1]\n",
+            "tileloadd tmm6, [{b} + {b_pair}*1]\n",
+            "tileloadd tmm7, [{b} + {b_pair}*1 + 64]\n",
+            $($ahead, "\n",)*
+            "prefetcht1 [{a_ahead}]\n",
+            "prefetcht1 [{a_ahead} + {a_row}]\n",
+            "tdpbf16ps tmm0, tmm4, tmm6\n",
+            "tdpbf16ps tmm1, tmm4, tmm7\n",
+            "tileloadd tmm5, [{a1} + {a_row}*1]\n",
+            "tdpbf16ps tmm2, tmm5, tmm6\n",
+            "tdpbf16ps tmm3, tmm5, tmm7\n",
+            "add {a0}, 64\n",
+            "add {a1}, 64\n",
+            "add {a_ahead}, 64\n",
+            "add {b}, {b_step}\n",
+            "dec {steps}\n",
+        )
+    };
+}
+
+/// [`two_by_two`], which asks for what comes next: in its first steps, as many as a power of two can be, for the rows of C, equally many with
+/// each; in all of them for the rows of A.
+///
+/// # Safety
+/// As [`two_by_two`].
+pub(super) unsafe fn two_by_two_ahead(strips: &Strips, ahead: Ahead) {
+    // SAFETY: the caller's; there are as many steps.
+    unsafe {
+        match strips.steps {
+            32.. => asking::<32, 1>(strips, ahead),
+            16.. => asking::<16, 2>(strips, ahead),
+            8.. => asking::<8, 4>(strips, ahead),
+            4.. => asking::<4, 8>(strips, ahead),
+            2.. => asking::<2, 16>(strips, ahead),
+            _ => asking::<1, 32>(strips, ahead),
+        }
+    }
+}
+
+/// [`two_by_two_ahead`] for `STEPS` steps that ask for `ROWS` rows of C each.
+///
+/// # Safety
+/// As [`two_by_two`]; there are at least `STEPS` steps.
+#[inline(never)]
+unsafe fn asking<const STEPS: usize, const ROWS: usize>(strips: &Strips, ahead: Ahead) {
+    const { assert!(STEPS * ROWS == AHEAD_ROWS) };
+    let &Strips {
+        a,
+        a_row_bytes,
+        top,
+        b,
+        b_pair_bytes,
+        steps,
+        c,
+        c_row_bytes,
+    } = strips;
+    debug_assert!(steps >= STEPS);
+    // For registers that are free when the sums are done.
+    let later = [
+        steps - STEPS,
+        c.expose_provenance(),
+        c.wrapping_byte_add(top * c_row_bytes).expose_provenance(),
+        c_row_bytes,
+    ];
+    // SAFETY: as `two_by_two`; `later` is read while it is alive, and what is asked for is a hint.
+    unsafe {
+        std::arch::asm!(
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "tilezero tmm2",
+            "tilezero tmm3",
+            "2:",
+            step!(
+                ".rept {rows}"
+                "prefetchw [{c_ahead}]"
+                "prefetchw [{c_ahead} + 64]"
+                "add {c_ahead}, {c_ahead_row}"
+                ".endr"
+            ),
+            "jnz 2b",
+            "mov {steps}, [{later}]",
+            "test {steps}, {steps}",
+            "jz 4f",
+            "3:",
+            step!(),
+            "jnz 3b",
+            "4:",
+            "mov {a0}, [{later} + 8]",
+            "mov {a1}, [{later} + 16]",
+            "mov {a_row}, [{later} + 24]",
+            "tilestored [{a0} + {a_row}*1], tmm0",
+            "tilestored [{a0} + {a_row}*1 + 64], tmm1",
+            "tilestored [{a1} + {a_row}*1], tmm2",
+            "tilestored [{a1} + {a_row}*1 + 64], tmm3",
+            rows = const ROWS,
+            a0 = inout(reg) a => _,
+            a1 = inout(reg) a.wrapping_add(top * a_row_bytes) => _,
+            a_row = inout(reg) a_row_bytes => _,
+            b = inout(reg) b => _,
+            b_pair = in(reg) b_pair_bytes,
+            b_step = in(reg) TILE * b_pair_bytes,
+            steps = inout(reg) STEPS => _,
+            c_ahead = inout(reg) ahead.c => _,
+            c_ahead_row = in(reg) ahead.c_row_bytes,
+            a_ahead = inout(reg) ahead.a => _,
+            later = in(reg) later.as_ptr(),
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nd_core::bf16;
+
+    use super::super::Tiles;
+    use super::super::config::TileGuard;
+    use super::*;
+
+    /// Whole numbers, so that all orders of adding have one sum.
+    fn numbers(len: usize, seed: usize) -> Vec<bf16> {
+        let whole = |i: usize| (i * 7919 + seed).wrapping_mul(0x9e37_79b9) >> 9;
+        (0..len)
+            .map(|i| bf16::from_f32((whole(i) % 17) as f32 - 8.0))
+            .collect()
+    }
+
+    #[test]
+    fn asking_for_what_is_next_changes_no_sum_after_any_number_of_steps() {
+        if Tiles::new().is_none() {
+            return;
+        }
+        const COLS: usize = 2 * TILE;
+        for (top, bottom) in [(16, 16), (16, 3), (9, 9)] {
+            for steps in 1..=70 {
+                let depth = steps * STEP;
+                let (a, b) = (numbers((top + bottom) * depth, 1), numbers(depth * COLS, 2));
+                // SAFETY: there are tiles, their rows are from 1 to 16, and this is the only guard.
+                let _guard = unsafe { TileGuard::new(top, bottom) };
+                let sums = |ahead: Option<Ahead>| {
+                    let mut c = vec![f32::NAN; (top + bottom) * COLS];
+                    let strips = Strips {
+                        a: a.as_ptr().cast(),
+                        a_row_bytes: 2 * depth,
+                        top,
+                        b: b.as_ptr().cast(),
+                        b_pair_bytes: 4 * COLS,
+                        steps,
+                        c: c.as_mut_ptr(),
+                        c_row_bytes: 4 * COLS,
+                    };
+                    // SAFETY: the guard is alive; A has `depth` numbers in each row, B as many rows in pairs, C all rows.
+                    unsafe {
+                        match ahead {
+                            Some(ahead) => two_by_two_ahead(&strips, ahead),
+                            None => two_by_two(&strips),
+                        }
+                    }
+                    c
+                };
+                let plain = sums(None);
+                let at = |i: usize, j: usize| -> f32 {
+                    let b = |p: usize| b[p / 2 * 2 * COLS + 2 * j + p % 2].to_f32();
+                    (0..depth).map(|p| a[i * depth + p].to_f32() * b(p)).sum()
+                };
+                for (c, got) in plain.iter().enumerate() {
+                    assert_eq!(
+                        *got,
+                        at(c / COLS, c % COLS),
+                        "{top} + {bottom} rows, {steps} steps, {c}"
+                    );
+                }
+                // Addresses of nothing are as good as others.
+                for c in [std::ptr::null(), plain.as_ptr()] {
+                    let ahead = Ahead {
+                        c,
+                        c_row_bytes: 4 * COLS,
+                        a: c.cast(),
+                    };
+                    assert_eq!(
+                        sums(Some(ahead)),
+                        plain,
+                        "{top} + {bottom} rows, {steps} steps"
+                    );
+                }
+            }
+        }
+    }
+}
