@@ -4,19 +4,26 @@
 //! for each block of k (at most 512; 256 where A is column-major)
 //!     for each panel of columns (four vectors wide; the last one narrower)
 //!         pack B[k block, panel] if that pays
-//!         for each block of rows: micro-kernel
+//!         for each block of rows: pack it if that pays, the first time; micro-kernel
 //! ```
 //!
 //! The panel of B stays in L2 while all rows of A stream past it; each value of A that is loaded is used for a whole
-//! block width. There is no blocking of rows: at four vectors, A costs two bytes a cycle, which any cache level can give.
+//! block width. There is no blocking of rows: at four vectors, A costs two bytes a cycle, which any cache level can give. (Parts of the rows that stay
+//! in L2 while all panels pass were tried, for the slow third level of Emerald Rapids: 0.94 to 1.03 of the speed.)
+//!
+//! The columns of a column-major A often lie a power of two apart: a block of rows then fills few sets of the first cache level, is read from the
+//! second again and again, and neighbours that use it too make that three times as slow. So blocks of such an A are packed while the
+//! first panel passes.
 //!
 //! In a stack of small products, the same block of sixteen products is one call of the micro-kernel: the choice of the
 //! block, its mask and the call would otherwise cost more than the arithmetic.
 
+use nd_core::Buffer;
+
 use super::fetch::Stream;
 use super::gemv::{dot_rows, rows_times_matrix};
 use super::kernel::{Ahead, Block, Finish, Output, PIECE, Store, block_rows, block_vecs, run};
-use super::pack::{K_BLOCK, Panel, pack_panel};
+use super::pack::{K_BLOCK, Panel, pack_block, pack_panel, take};
 use crate::dispatch::{Isa, Kernel, SimdLevel, dispatch, instance};
 use crate::lanes::{Lanes, SimdReal};
 
@@ -31,6 +38,12 @@ const PACK_STRIDE_BYTES: usize = 256;
 
 /// Rows of k that are taken together where A is column-major: each of them is a page of its own there.
 pub(super) const COLUMN_MAJOR_K_BLOCK: usize = K_BLOCK / 2;
+
+/// Bytes between the columns of A from which on its blocks are packed, where [`PACK_LEFT_COLUMN`] terms and [`PACK_LEFT_ROW`] bytes of a row of C
+/// pay for it.
+const PACK_LEFT_STRIDE: usize = 2048;
+const PACK_LEFT_COLUMN: usize = COLUMN_MAJOR_K_BLOCK;
+const PACK_LEFT_ROW: usize = 512;
 
 /// A product with unit column stride in C, as pointers, checked by the safe functions that make it.
 #[derive(Clone, Copy)]
@@ -52,6 +65,23 @@ pub(super) struct Problem<R> {
 }
 
 impl<R: SimdReal> Problem<R> {
+    /// How much of k is taken together.
+    fn k_block(&self) -> usize {
+        if self.a_strides.1 == 1 {
+            K_BLOCK
+        } else {
+            COLUMN_MAJOR_K_BLOCK
+        }
+    }
+
+    /// Room for all blocks of rows of a block of k, where packing them pays.
+    fn left_room(&self) -> Option<Buffer<R>> {
+        let pays = self.a_strides.1 * size_of::<R>() >= PACK_LEFT_STRIDE
+            && self.k >= PACK_LEFT_COLUMN
+            && self.n * size_of::<R>() >= PACK_LEFT_ROW;
+        pays.then(|| take(self.m * self.k_block().min(self.k)))
+    }
+
     /// Whether the product needs the thread's panel.
     pub(super) fn packs(&self) -> bool {
         // A single column of B, as any column, may be read with any row stride.
@@ -68,6 +98,10 @@ impl<R: SimdReal> Problem<R> {
 /// touches it; `panel` is valid if [`Problem::packs`].
 #[inline(always)]
 unsafe fn blocked<S: Isa, R: SimdReal>(simd: S, batch: &Batch<R>, panel: *mut R) {
+    let mut left = (batch.count == 1)
+        .then(|| batch.problem.left_room())
+        .flatten();
+    let left = left.as_mut().map(|room| room.as_mut_ptr());
     let Batch {
         problem,
         a_step,
@@ -91,11 +125,8 @@ unsafe fn blocked<S: Isa, R: SimdReal>(simd: S, batch: &Batch<R>, panel: *mut R)
         (None, true) => Ahead::BlockOfA,
         (None, false) => Ahead::RowsOfB,
     };
-    let k_block = if a_strides.1 == 1 {
-        K_BLOCK
-    } else {
-        COLUMN_MAJOR_K_BLOCK
-    };
+    let k_block = problem.k_block();
+    let first_vecs = block_vecs::<S>(m, n.div_ceil(lanes));
     let group = if k <= K_BLOCK && batch.count > 1 {
         (K_BLOCK / k.max(1)).clamp(1, GROUP)
     } else {
@@ -160,6 +191,19 @@ unsafe fn blocked<S: Isa, R: SimdReal>(simd: S, batch: &Batch<R>, panel: *mut R)
                 let mut row = 0;
                 while row < m {
                     let rows = block_rows::<S>(vecs, m - row);
+                    let unpacked = block.a;
+                    if let Some(left) = left {
+                        block.a = left.wrapping_add(row * depth);
+                        (block.a_row_stride, block.a_col_stride) = (1, rows);
+                        // A narrower panel has other blocks of rows. It is the last.
+                        if column == 0 || vecs != first_vecs {
+                            let target = block.a.cast_mut();
+                            // SAFETY: the block lies inside A; the room holds all blocks.
+                            unsafe {
+                                pack_block(simd, unpacked, a_strides, (rows, depth), target);
+                            }
+                        }
+                    }
                     // SAFETY: the block lies inside the operands.
                     unsafe {
                         run(simd, rows, vecs, width - (vecs - 1) * lanes, &block);
@@ -170,7 +214,7 @@ unsafe fn blocked<S: Isa, R: SimdReal>(simd: S, batch: &Batch<R>, panel: *mut R)
                             problem.finish.rest(S::LEVEL, c, rows, width, c_row_stride);
                         }
                     }
-                    block.a = block.a.wrapping_add(rows * a_strides.0);
+                    block.a = unpacked.wrapping_add(rows * a_strides.0);
                     block.output.c = block.output.c.wrapping_add(rows * problem.c_row_stride);
                     row += rows;
                 }

@@ -5,9 +5,11 @@
 //! rows of B lie a page or more apart and many blocks of rows read them (each row then costs a TLB entry), and when B
 //! is column-major, so that a row is not a vector.
 //!
-//! A panel has a fixed greatest size, so it needs no heap.
+//! A panel has a fixed greatest size, so it needs no heap. Blocks of a column-major A are packed to a buffer from a pool.
 
 use std::mem::MaybeUninit;
+
+use nd_core::{Buffer, Element, MemoryPool};
 
 use crate::dispatch::Isa;
 use crate::lanes::{Lanes, SimdReal};
@@ -19,6 +21,12 @@ pub(super) const K_BLOCK: usize = 512;
 
 /// The widest block of any instruction set, in bytes: four vectors of 512 bits.
 const BLOCK_BYTES: usize = 256;
+
+/// A buffer for an operand that is packed or widened; given back when it is dropped, so that the next product finds it.
+pub(super) fn take<T: Element>(len: usize) -> Buffer<T> {
+    static POOL: std::sync::LazyLock<MemoryPool> = std::sync::LazyLock::new(MemoryPool::new);
+    POOL.take(len)
+}
 
 /// Room for [`K_BLOCK`] rows of the widest block, 128 KiB.
 ///
@@ -81,6 +89,38 @@ pub(super) unsafe fn pack_panel<S: Isa, R: SimdReal>(
                 // SAFETY: inside B and inside the panel.
                 unsafe { *panel.add(p * width + j) = *b.add(p * row_stride + j * col_stride) };
             }
+        }
+    }
+}
+
+/// Copies `rows x depth` of A, column after column, to consecutive memory.
+///
+/// # Safety
+/// A may be read at those rows and columns; the target has room for `rows * depth` elements.
+#[inline(always)]
+pub(super) unsafe fn pack_block<S: Isa, R: SimdReal>(
+    simd: S,
+    a: *const R,
+    (row_stride, col_stride): (usize, usize),
+    (rows, depth): (usize, usize),
+    target: *mut R,
+) {
+    let lanes = Lanes::<S, R>::LEN;
+    if row_stride == 1 && rows <= lanes {
+        let mask = R::first_lanes(simd, rows);
+        for p in 0..depth {
+            // SAFETY: `rows` elements of both.
+            unsafe {
+                let column = R::load_masked(simd, mask, a.wrapping_add(p * col_stride));
+                R::store_masked(simd, mask, target.wrapping_add(p * rows), column);
+            }
+        }
+        return;
+    }
+    for p in 0..depth {
+        for i in 0..rows {
+            // SAFETY: inside A and inside the target.
+            unsafe { *target.add(p * rows + i) = *a.add(i * row_stride + p * col_stride) };
         }
     }
 }

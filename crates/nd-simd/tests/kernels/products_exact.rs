@@ -60,6 +60,15 @@ impl Stored {
             4 if cols <= 128 => (128, 1),
             _ => (2 * cols + pad, 2),
         };
+        Self::strided(random, [rows, cols], strides, known)
+    }
+
+    fn strided(
+        random: &mut Random,
+        [rows, cols]: [usize; 2],
+        strides: (usize, usize),
+        known: bool,
+    ) -> Self {
         let len = if rows * cols == 0 {
             0
         } else {
@@ -105,8 +114,15 @@ impl Case {
     fn new(random: &mut Random, (m, k, n): (usize, usize, usize)) -> Self {
         let alpha = random.pick(&[1.0, 1.0, -1.0, 2.0, 0.5, -0.25]);
         let beta = random.pick(&[0.0, 0.0, 1.0, 2.0, -0.5]);
-        let [la, lb, lc] = [0; 3].map(|_| random.below(6));
-        let a = Stored::new(random, m, k, la, true);
+        let layout = random.below(6);
+        let a = Stored::new(random, m, k, layout, true);
+        Self::of(random, a, n, alpha, beta)
+    }
+
+    /// A product with this A.
+    fn of(random: &mut Random, a: Stored, n: usize, alpha: f64, beta: f64) -> Self {
+        let (m, k) = (a.rows, a.cols);
+        let [lb, lc] = [0; 2].map(|_| random.below(6));
         let b = Stored::new(random, k, n, lb, true);
         let c = Stored::new(random, m, n, lc, beta != 0.0);
         let product = reference::matmul::gemm(
@@ -197,6 +213,28 @@ fn whole_numbers_are_exact_in_a_hundred_thousand_cases() {
         cases >= 50_000 * levels.len().min(2),
         "{cases} cases at {levels:?}"
     );
+}
+
+/// Columns of A so far apart, sums so long and rows so wide that blocks of A are packed; whole panels of columns and narrower last ones, whose blocks
+/// have other heights.
+#[test]
+fn products_of_packed_columns_are_exact() {
+    let mut random = Random(2);
+    for m in [2, 5, 6, 13, 40, 259] {
+        for k in [255, 256, 300, 512, 513] {
+            for n in [128, 145, 200, 264] {
+                for strides in [(1, 521), (2, 530)] {
+                    let beta = random.pick(&[0.0, 1.0]);
+                    let a = Stored::strided(&mut random, [m, k], strides, true);
+                    let case = Case::of(&mut random, a, n, 0.5, beta);
+                    for level in nd_testing::levels() {
+                        case.check::<f32>(level);
+                        case.check::<f64>(level);
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// The largest error of an element, in units of `2^-24 sum |a| |b|`, at these depths for square-ish products of numbers

@@ -16,13 +16,12 @@ use nd_core::{Buffer, bf16};
 use super::Operand;
 use super::dot::PairDot;
 use super::engine::{Engine, Tile, panel_rows};
-use super::pack::{
-    PANEL, PackedBf16, pack_bf16_on, packed_bf16_len, padded_rows, stored_width, take,
-};
+use super::pack::{PANEL, PackedBf16, pack_bf16_on, packed_bf16_len, padded_rows, stored_width};
 use super::scratch::{ROW_BLOCK, Scratch};
 use super::task::{Chosen, Right, Task};
 use crate::matmul::Epilogue;
 use crate::matmul::kernel::{Output, Store};
+use crate::matmul::pack::take;
 use crate::matmul::parallel::{Grid, for_each_block};
 use crate::matmul::view::MatRef;
 

@@ -8,7 +8,7 @@
 //! from its first to its last byte while the product runs down its rows, a pair is what one lane of the dot product takes, and sixteen
 //! pairs of sixteen columns are a tile.
 
-use nd_core::{Buffer, Element, MemoryPool, bf16, threads};
+use nd_core::{bf16, threads};
 
 use super::Operand;
 use super::widen::narrow_pair;
@@ -269,10 +269,4 @@ impl<B: Operand> crate::dispatch::Kernel for PackPanel<'_, '_, B> {
             padding.fill(bf16::ZERO);
         }
     }
-}
-
-/// A buffer for an operand that is packed or widened; given back when it is dropped, so that the next product finds it.
-pub(super) fn take<T: Element>(len: usize) -> Buffer<T> {
-    static POOL: std::sync::LazyLock<MemoryPool> = std::sync::LazyLock::new(MemoryPool::new);
-    POOL.take(len)
 }

@@ -16,11 +16,12 @@ use nd_core::options::Precision;
 use nd_core::{bf16, threads};
 
 use super::Operand;
-use super::pack::{PackedBf16, take};
+use super::pack::PackedBf16;
 use super::task::{Right, Task};
 use crate::convert::{narrow_bf16, narrow_f16, round_to_bf16, round_to_f16, widen_f16};
 use crate::dispatch::{Isa, Kernel, SimdLevel, dispatch};
 use crate::matmul::kernel::PIECE;
+use crate::matmul::pack::take;
 use crate::matmul::view::{MatMut, MatRef};
 use crate::matmul::{Epilogue, multiply_fused, multiply_fused_parallel};
 

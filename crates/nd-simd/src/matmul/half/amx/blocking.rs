@@ -11,9 +11,10 @@ use super::finish::WIDE;
 use super::kernel::{Ahead, STEP, Strips};
 use crate::matmul::half::Operand;
 use crate::matmul::half::engine::Engine;
-use crate::matmul::half::pack::{PANEL, PackedBf16, pack_panels, packed_bf16_len, take};
+use crate::matmul::half::pack::{PANEL, PackedBf16, pack_panels, packed_bf16_len};
 use crate::matmul::half::task::{Right, Task};
 use crate::matmul::kernel::{Output, Store};
+use crate::matmul::pack::take;
 use crate::matmul::view::MatRef;
 
 /// Numbers of k in a block at most: the strip of A that is packed has room for as many.
