@@ -197,8 +197,9 @@ impl Tiles {
             in_place,
         } = columns;
         let k = task.a.cols();
-        let fetch_a = in_place && rows.len() * k >= 2 * UNCACHED;
-        let fetch_c = rows.len() * cols.len() >= UNCACHED;
+        // By the whole product: a thread's block is read and written beside all others.
+        let fetch_a = in_place && task.a.rows() * k >= 2 * UNCACHED;
+        let fetch_c = task.a.rows() * b.cols() >= UNCACHED;
         let mut store = Store::first(task.alpha, task.beta);
         for start in (0..k).step_by(depth) {
             let depth = depth.min(k - start);
