@@ -8,12 +8,12 @@
 //! ```
 //!
 //! The panel of B stays in L2 while all rows of A stream past it; each value of A that is loaded is used for a whole
-//! block width. There is no blocking of rows: at four vectors, A costs two bytes a cycle, which any cache level can give. (Parts of the rows that stay
-//! in L2 while all panels pass were tried, for the slow third level of Emerald Rapids: 0.94 to 1.03 of the speed.)
+//! block width. There is no blocking of rows: at four vectors, A costs two bytes a cycle. (Parts of the rows that stay in L2 while all panels pass
+//! were tried, for the slow third level of Emerald Rapids: 0.94 to 1.03 of the speed.)
 //!
-//! The columns of a column-major A often lie a power of two apart: a block of rows then fills few sets of the first cache level, is read from the
-//! second again and again, and neighbours that use it too make that three times as slow. So blocks of such an A are packed while the
-//! first panel passes.
+//! The columns of a column-major A often lie a power of two apart: a block of rows then fills few sets of the first cache level and is read from the
+//! second for each panel. So blocks of such an A are packed while the first panel passes. Known weakness: threads cut columns first, mostly to one
+//! panel each, for which that does not pay; each reads A as it lies.
 //!
 //! In a stack of small products, the same block of sixteen products is one call of the micro-kernel: the choice of the
 //! block, its mask and the call would otherwise cost more than the arithmetic.
@@ -23,7 +23,7 @@ use nd_core::Buffer;
 use super::fetch::Stream;
 use super::gemv::{dot_rows, rows_times_matrix};
 use super::kernel::{Ahead, Block, Finish, Output, PIECE, Store, block_rows, block_vecs, run};
-use super::pack::{K_BLOCK, Panel, pack_block, pack_panel, take};
+use super::pack::{K_BLOCK, Panel, pack_panel, take};
 use crate::dispatch::{Isa, Kernel, SimdLevel, dispatch, instance};
 use crate::lanes::{Lanes, SimdReal};
 
@@ -39,11 +39,17 @@ const PACK_STRIDE_BYTES: usize = 256;
 /// Rows of k that are taken together where A is column-major: each of them is a page of its own there.
 pub(super) const COLUMN_MAJOR_K_BLOCK: usize = K_BLOCK / 2;
 
-/// Bytes between the columns of A from which on its blocks are packed, where [`PACK_LEFT_COLUMN`] terms and [`PACK_LEFT_ROW`] bytes of a row of C
-/// pay for it.
+/// Bytes between the columns of A from which on its blocks are packed.
 const PACK_LEFT_STRIDE: usize = 2048;
-const PACK_LEFT_COLUMN: usize = COLUMN_MAJOR_K_BLOCK;
+
+/// Terms of a sum that pay for packing blocks of A.
+const PACK_LEFT_TERMS: usize = COLUMN_MAJOR_K_BLOCK;
+
+/// Bytes of a row of C that pay for packing blocks of A: two panels.
 const PACK_LEFT_ROW: usize = 512;
+
+/// Bytes of a block of k of A that are packed at most: beyond the caches, reading the copy takes as long.
+const PACK_LEFT_MOST: usize = 1 << 22;
 
 /// A product with unit column stride in C, as pointers, checked by the safe functions that make it.
 #[derive(Clone, Copy)]
@@ -76,10 +82,12 @@ impl<R: SimdReal> Problem<R> {
 
     /// Room for all blocks of rows of a block of k, where packing them pays.
     fn left_room(&self) -> Option<Buffer<R>> {
-        let pays = self.a_strides.1 * size_of::<R>() >= PACK_LEFT_STRIDE
-            && self.k >= PACK_LEFT_COLUMN
-            && self.n * size_of::<R>() >= PACK_LEFT_ROW;
-        pays.then(|| take(self.m * self.k_block().min(self.k)))
+        let len = self.m * self.k_block().min(self.k);
+        let pays = self.k >= PACK_LEFT_TERMS
+            && self.a_strides.1 >= PACK_LEFT_STRIDE / size_of::<R>()
+            && self.n * size_of::<R>() >= PACK_LEFT_ROW
+            && len * size_of::<R>() <= PACK_LEFT_MOST;
+        pays.then(|| take(len))
     }
 
     /// Whether the product needs the thread's panel.
@@ -192,17 +200,21 @@ unsafe fn blocked<S: Isa, R: SimdReal>(simd: S, batch: &Batch<R>, panel: *mut R)
                 while row < m {
                     let rows = block_rows::<S>(vecs, m - row);
                     let unpacked = block.a;
-                    if let Some(left) = left {
-                        block.a = left.wrapping_add(row * depth);
-                        (block.a_row_stride, block.a_col_stride) = (1, rows);
-                        // A narrower panel has other blocks of rows. It is the last.
-                        if column == 0 || vecs != first_vecs {
-                            let target = block.a.cast_mut();
+                    // A narrower panel has other blocks of rows; it is the last, and reads A as it lies.
+                    if let Some(left) = left
+                        && vecs == first_vecs
+                    {
+                        let target = left.wrapping_add(row * depth);
+                        if column == 0 {
+                            let (row_stride, col_stride) = a_strides;
+                            let strides = (col_stride, row_stride);
                             // SAFETY: the block lies inside A; the room holds all blocks.
                             unsafe {
-                                pack_block(simd, unpacked, a_strides, (rows, depth), target);
+                                pack_panel(simd, unpacked, strides, (depth, rows), target, rows);
                             }
                         }
+                        block.a = target;
+                        (block.a_row_stride, block.a_col_stride) = (1, rows);
                     }
                     // SAFETY: the block lies inside the operands.
                     unsafe {
@@ -291,7 +303,7 @@ pub(super) struct Batch<R> {
     pub(super) stream: *const Stream,
 }
 
-/// A batch that reads its operands in place.
+/// A batch that reads B in place.
 struct InPlace<'a, R>(&'a Batch<R>);
 
 impl<R: SimdReal> Kernel for InPlace<'_, R> {

@@ -7,7 +7,7 @@
 //! }
 //! ```
 //!
-//! A is read one element at a time, so its strides do not matter: `A^T B` needs no packing. Every element of C is the sum,
+//! A is read one element at a time, so it may have any strides. Every element of C is the sum,
 //! in the order of k, of chains of [`PIECE`] fused multiply-adds, whatever the block it falls into; so the same bits come out for any
 //! vector width, any block shape and any split of the rows and columns over threads.
 

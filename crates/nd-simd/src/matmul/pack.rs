@@ -1,7 +1,8 @@
-//! Packing: a panel of B, `k_block` rows of one block's width, copied to consecutive memory.
+//! Packing: a panel of B, `k_block` rows of one block's width, copied to consecutive memory; and blocks of a column-major A, which
+//! are the same with rows and columns exchanged.
 //!
 //! The micro-kernel reads B row by row, so a row-major B usually needs no packing at all: measured on Zen 5, reading
-//! 128 x 512 x 512 in place reaches 96-98 % of the FMA peak and packing first 90 %. Packing pays in two cases: when the
+//! 128 x 512 x 512 in place reaches 96-98 % of the FMA peak and packing first 90 %. Packing B pays in two cases: when the
 //! rows of B lie a page or more apart and many blocks of rows read them (each row then costs a TLB entry), and when B
 //! is column-major, so that a row is not a vector.
 //!
@@ -89,38 +90,6 @@ pub(super) unsafe fn pack_panel<S: Isa, R: SimdReal>(
                 // SAFETY: inside B and inside the panel.
                 unsafe { *panel.add(p * width + j) = *b.add(p * row_stride + j * col_stride) };
             }
-        }
-    }
-}
-
-/// Copies `rows x depth` of A, column after column, to consecutive memory.
-///
-/// # Safety
-/// A may be read at those rows and columns; the target has room for `rows * depth` elements.
-#[inline(always)]
-pub(super) unsafe fn pack_block<S: Isa, R: SimdReal>(
-    simd: S,
-    a: *const R,
-    (row_stride, col_stride): (usize, usize),
-    (rows, depth): (usize, usize),
-    target: *mut R,
-) {
-    let lanes = Lanes::<S, R>::LEN;
-    if row_stride == 1 && rows <= lanes {
-        let mask = R::first_lanes(simd, rows);
-        for p in 0..depth {
-            // SAFETY: `rows` elements of both.
-            unsafe {
-                let column = R::load_masked(simd, mask, a.wrapping_add(p * col_stride));
-                R::store_masked(simd, mask, target.wrapping_add(p * rows), column);
-            }
-        }
-        return;
-    }
-    for p in 0..depth {
-        for i in 0..rows {
-            // SAFETY: inside A and inside the target.
-            unsafe { *target.add(p * rows + i) = *a.add(i * row_stride + p * col_stride) };
         }
     }
 }

@@ -108,6 +108,87 @@ fn every_small_shape_is_exact() {
     }
 }
 
+/// A product of real numbers, beside others of the same numbers.
+struct Real {
+    shape: [usize; 3],
+    a: Vec<bf16>,
+    b: Vec<bf16>,
+}
+
+impl Real {
+    fn new([m, k, n]: [usize; 3]) -> Self {
+        let fractions = |seed: usize, rows: usize, cols: usize| -> Vec<bf16> {
+            let whole =
+                |at: usize| whole(seed, at / cols, at % cols) + whole(seed + 7, at % 31, at) / 64.0;
+            (0..rows * cols)
+                .map(|at| bf16::from_f32(whole(at)))
+                .collect()
+        };
+        Self {
+            shape: [m, k, n],
+            a: fractions(1, m, k),
+            b: fractions(2, k, n),
+        }
+    }
+
+    /// C with an A whose rows begin so many numbers behind a cache line.
+    fn run(
+        &self,
+        (level, engine): (SimdLevel, Bf16Engine),
+        begin: usize,
+        threads: usize,
+    ) -> Vec<f32> {
+        let [m, k, n] = self.shape;
+        let mut room = Buffer::<bf16>::zeroed(begin + m * k);
+        room[begin..].copy_from_slice(&self.a);
+        let a = MatRef::row_major(&room[begin..], m, k);
+        let b = MatRef::row_major(&self.b, k, n);
+        let mut c = vec![f32::NAN; m * n];
+        let view = MatMut::row_major(&mut c, m, n);
+        let (precision, none) = (Precision::Bf16, Epilogue::default());
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        pool.expect("a pool").install(|| {
+            engine.scope(|| {
+                if threads == 1 {
+                    multiply_half(level, precision, 1.0, a, b, 0.0, view, none);
+                } else {
+                    multiply_half_parallel(level, precision, 1.0, a, b, 0.0, view, none);
+                }
+            });
+        });
+        c
+    }
+}
+
+/// Rows of A that begin with a cache line are read in place, others packed: once for all columns, for each block of them, or not at all where columns
+/// are few; how many there are depends on the threads, too.
+#[test]
+fn neither_where_rows_of_a_begin_nor_threads_change_a_bit() {
+    let shapes = [
+        [5, 64, 300],
+        [40, 96, 544],
+        [128, 288, 320],
+        [130, 1056, 640],
+        [600, 128, 544],
+        [2080, 256, 96],
+    ];
+    for way in engines() {
+        for shape in shapes {
+            let product = Real::new(shape);
+            let want = product.run(way, 0, 1);
+            assert!(want.iter().all(|x| x.is_finite()));
+            for (begin, threads) in [(8, 1), (0, 2), (8, 2), (8, 3)] {
+                let got = product.run(way, begin, threads);
+                let same = got
+                    .iter()
+                    .zip(&want)
+                    .all(|(x, y)| x.to_bits() == y.to_bits());
+                assert!(same, "{} {shape:?} from {begin}, {threads} threads", way.1);
+            }
+        }
+    }
+}
+
 /// So large that kernels ask for the next ones' lines, with whole and broken strips and every number of steps that is asked in; rows of A
 /// begin with a cache line or within one, which decides whether they are packed.
 #[test]
@@ -115,7 +196,7 @@ fn large_products_are_exact_wherever_rows_of_a_begin() {
     const N: usize = 544;
     for (level, engine) in engines() {
         let heights = [545, 576].into_iter().cycle();
-        for (k, m) in [32, 64, 96, 160, 288, 520, 544, 1056, 1088]
+        for (k, m) in [32, 64, 96, 160, 288, 520, 544, 1024, 1056, 1088]
             .into_iter()
             .zip(heights)
         {

@@ -215,18 +215,18 @@ fn whole_numbers_are_exact_in_a_hundred_thousand_cases() {
     );
 }
 
-/// Columns of A so far apart, sums so long and rows so wide that blocks of A are packed; whole panels of columns and narrower last ones, whose blocks
-/// have other heights.
+/// Columns of A so far apart, sums so long and rows so wide that blocks of A are packed; whole panels of columns and narrower last ones, whose
+/// blocks have other heights and are not.
 #[test]
 fn products_of_packed_columns_are_exact() {
     let mut random = Random(2);
-    for m in [2, 5, 6, 13, 40, 259] {
+    for m in [3, 5, 6, 7, 8, 9, 12, 13, 40, 61] {
         for k in [255, 256, 300, 512, 513] {
             for n in [128, 145, 200, 264] {
                 for strides in [(1, 521), (2, 530)] {
-                    let beta = random.pick(&[0.0, 1.0]);
+                    let (alpha, beta) = random.pick(&[(1.0, 0.0), (1.0, 1.0), (0.5, 1.0)]);
                     let a = Stored::strided(&mut random, [m, k], strides, true);
-                    let case = Case::of(&mut random, a, n, 0.5, beta);
+                    let case = Case::of(&mut random, a, n, alpha, beta);
                     for level in nd_testing::levels() {
                         case.check::<f32>(level);
                         case.check::<f64>(level);

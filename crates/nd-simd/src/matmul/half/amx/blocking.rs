@@ -39,7 +39,7 @@ const KERNELS_OF_STRIP: usize = TILE;
 /// Steps of a kernel up to which reading A takes about as long as computing with it.
 const SHORT_FOR_A: usize = 8;
 
-/// Numbers of C that do not stay in the second cache level (and half as many of A), so that it pays to ask for them early.
+/// Numbers of C that do not stay in the second cache level (and twice as many of A, half as long), so that it pays to ask for them early.
 const UNCACHED: usize = 1 << 18;
 
 /// Bytes of a cache line, and of a row of a tile.
@@ -64,8 +64,9 @@ struct Columns {
     in_place: bool,
 }
 
-/// Whether rows of A can and should be read where they lie, in whole steps, by a block of so many columns.
+/// Whether whole steps of the rows of A can and should be read where they lie, by a block of so many columns.
 fn in_place<A: Operand>(a: &MatRef<'_, A>, cols: usize) -> bool {
+    // Of a single row, the stride may be any number.
     let line_by_line =
         (a.data().as_ptr().addr() | (a.row_stride() * size_of::<A>())).is_multiple_of(LINE);
     A::DTYPE == DType::Bf16 && a.col_stride() == 1 && (line_by_line || cols <= FEW_COLUMNS)
@@ -116,19 +117,22 @@ impl Tiles {
         // SAFETY: `self` proves that there are tiles; a lower tile that is not used has 16 rows; this is the only guard here.
         let _guard =
             unsafe { TileGuard::new(height.min(TILE), if bottom == 0 { TILE } else { bottom }) };
-        if in_place(&task.a, cols.len()) && k.is_multiple_of(STEP) {
+        let in_place = in_place(&task.a, cols.len());
+        if in_place && k.is_multiple_of(STEP) {
             // SAFETY: the caller's; the guard has this height; no strip is needed.
-            unsafe { self.columns(task, b, rows, cols, height, &mut []) };
+            unsafe { self.columns(task, b, rows, cols, height, in_place, &mut []) };
         } else if matches!(b, Right::Plain(_)) && (2 * TILE + 1..=FEW_ROWS).contains(&rows.len()) {
             let mut room: Buffer<f32> = take(FEW_ROWS / (2 * TILE) * STRIP);
             // SAFETY: the same words; only pairs of bf16 are written to them.
             let strips =
                 unsafe { std::slice::from_raw_parts_mut(room.as_mut_ptr().cast(), room.len()) };
             // SAFETY: as above, and there is room for all strips.
-            unsafe { self.columns(task, b, rows, cols, height, strips) };
+            unsafe { self.columns(task, b, rows, cols, height, in_place, strips) };
         } else {
             // SAFETY: as above, and the room is for a whole strip.
-            with_strip(|strip| unsafe { self.columns(task, b, rows, cols, height, strip) });
+            with_strip(|strip| unsafe {
+                self.columns(task, b, rows, cols, height, in_place, strip)
+            });
         }
     }
 
@@ -143,19 +147,20 @@ impl Tiles {
         rows: Range<usize>,
         cols: Range<usize>,
         height: usize,
+        in_place: bool,
         strips: &mut [MaybeUninit<u32>],
     ) {
         let keeps_strips = rows.len().div_ceil(height) * STRIP <= strips.len();
         let depth = block_depth(task.a.cols());
         let width = block_width(rows.len(), depth, keeps_strips);
         let columns = Columns {
-            in_place: in_place(&task.a, cols.len()),
             rows,
             cols,
             height,
             depth,
             width,
             keeps_strips,
+            in_place,
         };
         match b {
             Right::Plain(_) => {
@@ -230,7 +235,9 @@ impl Tiles {
                     in_place: in_place && depth.is_multiple_of(STEP),
                     leftmost: column == cols.start,
                     fetch_ahead: fetch_a || fetch_c,
-                    fetch_early: fetch_a && steps <= SHORT_FOR_A && width < WIDE * KERNELS_OF_STRIP,
+                    fetch_early: fetch_a
+                        && steps <= SHORT_FOR_A
+                        && width.div_ceil(WIDE) < KERNELS_OF_STRIP,
                 };
                 // SAFETY: a part of the caller's block.
                 unsafe { block.run(strips) };
@@ -319,7 +326,7 @@ impl<A: Operand, B: Operand> Block<'_, '_, A, B> {
                 row_bytes: 2 * strides.0,
             };
         }
-        let target: *mut u32 = strips[index * STRIP..].as_mut_ptr().cast();
+        let target: *mut u32 = strips[index * STRIP..][..STRIP].as_mut_ptr().cast();
         let row_bytes = depth.next_multiple_of(STEP) * 2;
         if self.leftmost || !self.keeps_strips {
             let packing = self.tiles.packing;
@@ -385,6 +392,10 @@ impl<A: Operand, B: Operand> Block<'_, '_, A, B> {
         let (mut next_row, mut next) = (row + stored, column + WIDE);
         if next >= self.cols.end {
             (next_row, next) = (row + self.height, self.cols.start);
+            if next_row >= self.rows.end {
+                // The next block of columns.
+                (next_row, next) = (self.rows.start, self.cols.end);
+            }
         }
         let kernels = self.cols.len().div_ceil(WIDE);
         let a = if self.in_place && kernels >= KERNELS_OF_STRIP {
@@ -402,7 +413,7 @@ impl<A: Operand, B: Operand> Block<'_, '_, A, B> {
         }
     }
 
-    /// Asks for a share of the next strip of A, which is read in place; all kernels of this strip together ask for all of it.
+    /// Asks for a share of the next strip of A; all kernels of this strip together ask for all of it.
     #[inline(always)]
     fn fetch_a(&self, row: usize, column: usize, steps: usize) {
         let a = &self.task.a;

@@ -173,7 +173,7 @@ kernel!(
     ]
 );
 
-/// A step of two by two tiles, with more instructions between the first loads and the products that need the last.
+/// A step of two by two tiles, which asks for rows of A, with more instructions after the loads of B.
 macro_rules! step {
     ($($ahead:literal)*) => {
         concat!(
