@@ -66,9 +66,9 @@ struct Columns {
 
 /// Whether whole steps of the rows of A can and should be read where they lie, by a block of so many columns.
 fn in_place<A: Operand>(a: &MatRef<'_, A>, cols: usize) -> bool {
-    // Of a single row, the stride may be any number.
-    let line_by_line =
-        (a.data().as_ptr().addr() | (a.row_stride() * size_of::<A>())).is_multiple_of(LINE);
+    // The stride of a single row may be any number.
+    let row_bytes = a.row_stride().wrapping_mul(size_of::<A>());
+    let line_by_line = (a.data().as_ptr().addr() | row_bytes).is_multiple_of(LINE);
     A::DTYPE == DType::Bf16 && a.col_stride() == 1 && (line_by_line || cols <= FEW_COLUMNS)
 }
 
