@@ -48,8 +48,8 @@ const PACK_LEFT_TERMS: usize = COLUMN_MAJOR_K_BLOCK;
 /// Bytes of a row of C that pay for packing blocks of A: two panels.
 const PACK_LEFT_ROW: usize = 512;
 
-/// Bytes of a block of k of A that are packed at most: beyond the caches, reading the copy takes as long.
-const PACK_LEFT_MOST: usize = 1 << 22;
+/// Bytes of a block of k of A that are packed at most: of four times as many, reading the copy took as long.
+const PACK_LEFT_MOST: usize = 1 << 20;
 
 /// A product with unit column stride in C, as pointers, checked by the safe functions that make it.
 #[derive(Clone, Copy)]
