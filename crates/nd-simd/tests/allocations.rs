@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use nd_core::autograd::{Init, ParamGrads, Params, ParamsBuilder, StepContext, Tape};
+use nd_core::options::Precision;
+use nd_core::{bf16, f16};
 use nd_simd::activations::Activation;
+use nd_simd::matmul::{Epilogue, MatMut, MatRef, multiply_half};
 use nd_simd::norm::BatchNorm;
 use nd_simd::ops::prelude::*;
 use nd_testing::alloc::{CountingAllocator, measure};
@@ -12,7 +15,13 @@ use nd_testing::cases::normals;
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
+/// One after the other: the counter sees all threads.
 #[test]
+fn what_has_run_before_allocates_nothing() {
+    steps_allocate_nothing_after_two();
+    products_into_sixteen_bits_allocate_nothing_after_one();
+}
+
 fn steps_allocate_nothing_after_two() {
     let (rows, cols) = (64, 48);
     let mut builder = ParamsBuilder::new();
@@ -59,4 +68,30 @@ fn steps_allocate_nothing_after_two() {
         }
     });
     assert_eq!(used.count, 0, "{used:?}");
+}
+
+fn products_into_sixteen_bits_allocate_nothing_after_one() {
+    for level in nd_testing::levels() {
+        // One chain of sums or several, one block of rows or several.
+        for (m, k, n) in [(5, 40, 33), (70, 1100, 64), (600, 96, 128)] {
+            let (a, b) = (normals::<f32>(1, m * k), normals::<f32>(2, k * n));
+            let (mut c, mut d) = (vec![bf16::ZERO; m * n], vec![f16::ZERO; m * n]);
+            let bias = normals::<f32>(3, n);
+            let mut product = || {
+                let (a, b) = (MatRef::row_major(&a, m, k), MatRef::row_major(&b, k, n));
+                let epilogue = Epilogue {
+                    bias: Some(&bias[..]),
+                    activation: Activation::Gelu,
+                };
+                let precision = Precision::Bf16;
+                let c = MatMut::row_major(&mut c, m, n);
+                multiply_half(level, precision, 1.0, a, b, 1.0, c, epilogue);
+                let d = MatMut::row_major(&mut d, m, n);
+                multiply_half(level, precision, 1.0, a, b, 0.0, d, epilogue);
+            };
+            product();
+            let ((), used) = measure(product);
+            assert_eq!(used.count, 0, "{level} {m} x {k} x {n}: {used:?}");
+        }
+    }
 }

@@ -570,6 +570,22 @@ fn half_products(level: SimdLevel, way: &str) {
                         0.0
                     });
                 }
+                let half = narrow(3, m * n);
+                for beta in [0.0, 1.0] {
+                    probe(&place, &[&a, &b], &[&half], |x, c| {
+                        multiply_half(
+                            level,
+                            Precision::Bf16,
+                            1.0,
+                            MatRef::row_major(x[0], m, k),
+                            MatRef::row_major(x[1], k, n),
+                            beta,
+                            MatMut::row_major(c[0], m, n),
+                            Epilogue::default(),
+                        );
+                        0.0
+                    });
+                }
                 let packed = vec![bf16::ZERO; packed_bf16_len(k, n)];
                 probe(&place, &[&b], &[&packed], |x, packed| {
                     pack_bf16(level, MatRef::row_major(x[0], k, n), packed[0]);

@@ -43,7 +43,7 @@ pub(crate) use products::{
     linear_forward, rounded_product,
 };
 pub(crate) use sums::column_sums_of;
-pub(crate) use weights::{HalfWeight, weight_copy};
+pub(crate) use weights::weight_copy;
 
 use crate::lanes::SimdReal;
 

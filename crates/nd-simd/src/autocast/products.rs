@@ -1,4 +1,4 @@
-//! Dense layers in sixteen bits: weights rounded once, outputs rounded block by block.
+//! Dense layers in sixteen bits: weights are rounded once, outputs on their way out of the product.
 
 use nd_core::autograd::{Accumulate, Stored, StoredRef};
 use nd_core::{Buffer, MemoryPool, Precision, bf16, f16};
@@ -6,28 +6,13 @@ use nd_core::{Buffer, MemoryPool, Precision, bf16, f16};
 use super::argument::Argument;
 use super::blocks::{BLOCK, Format, HalfMut};
 use super::sums::column_sums_of;
-use super::weights::HalfWeight;
 use super::widened;
-use crate::activations::{Activation, activation_in_place};
+use crate::activations::Activation;
 use crate::dispatch::SimdLevel;
 use crate::matmul::{
-    Bf16Engine, Epilogue, MatMut, MatRef, Operand, multiply_half, multiply_half_parallel,
+    Bf16Engine, Epilogue, MatMut, MatRef, Operand, Prepared, multiply_half, multiply_half_parallel,
+    multiply_prepared,
 };
-use crate::tree::for_each_block;
-
-/// Rows of such a block at most; fewer where rows are long.
-const BLOCK_ROWS: usize = 256;
-
-/// Rows of a block below which products are computed as a whole first.
-const FEWEST_ROWS: usize = 16;
-
-/// How many rows of `cols` are computed and rounded together; `None` when so few fit that a product would pack its operand for
-/// nothing.
-fn block_rows(cols: usize) -> Option<usize> {
-    let rows = (BLOCK / cols.max(1)).min(BLOCK_ROWS);
-    let whole = rows / FEWEST_ROWS * FEWEST_ROWS;
-    (whole > 0).then_some(whole)
-}
 
 /// Blocks of a task: several where there are many, for each task takes room from the pool first.
 pub(super) fn task_blocks(rows: usize, block: usize) -> usize {
@@ -47,7 +32,7 @@ pub(crate) fn linear_forward(
     place: Place<'_>,
     precision: Precision,
     x: StoredRef<'_, f32>,
-    w: HalfWeight<'_>,
+    w: Prepared<'_>,
     sizes: [usize; 3],
     bias: Option<&[f32]>,
     activation: Activation,
@@ -73,7 +58,7 @@ pub(crate) fn linear_forward(
 fn forward<H: Format, A: Operand>(
     place: Place<'_>,
     x: &[A],
-    w: HalfWeight<'_>,
+    w: Prepared<'_>,
     sizes: [usize; 3],
     bias: Option<&[f32]>,
     activation: Activation,
@@ -81,179 +66,20 @@ fn forward<H: Format, A: Operand>(
 ) -> (Stored<f32>, Option<Stored<f32>>) {
     let len = sizes[0] * sizes[2];
     let mut y: Buffer<H> = place.pool.take(len);
-    let mut z: Buffer<H> = place.pool.take(if keeps_argument { len } else { 0 });
-    let product = Product {
-        x,
+    let mut z: Option<Buffer<H>> = keeps_argument.then(|| place.pool.take(len));
+    let [rows, inputs, outputs] = sizes;
+    multiply_prepared(
+        place.level,
+        place.parallel,
+        1.0,
+        MatRef::row_major(x, rows, inputs),
         w,
-        sizes,
-        bias,
-        activation,
-        keeps_argument,
-        accumulate: Accumulate::Write,
-    };
-    product.run(place, &mut y, &mut z);
-    (H::keep(y), keeps_argument.then(|| H::keep(z)))
-}
-
-/// A product whose results are rounded on their way out.
-struct Product<'a, A> {
-    x: &'a [A],
-    w: HalfWeight<'a>,
-    /// The rows of `x`, and those and the columns of `w`.
-    sizes: [usize; 3],
-    bias: Option<&'a [f32]>,
-    activation: Activation,
-    /// Whether the argument of the activation is wanted, too.
-    keeps_argument: bool,
-    accumulate: Accumulate,
-}
-
-impl<A: Operand> Product<'_, A> {
-    /// Writes or adds to `y`, and writes the argument of the activation to `z`, which is empty if nobody wants it.
-    fn run<H: Format>(self, place: Place<'_>, y: &mut [H], z: &mut [H]) {
-        let Place {
-            level,
-            parallel,
-            pool,
-        } = place;
-        let Self {
-            x,
-            w,
-            sizes: [rows, inputs, outputs],
-            bias,
-            activation,
-            keeps_argument,
-            accumulate,
-        } = self;
-        let x = MatRef::row_major(x, rows, inputs);
-        let in_product = Epilogue {
-            bias,
-            activation: if keeps_argument {
-                Activation::Identity
-            } else {
-                activation
-            },
-        };
-        let beta = accumulate.beta();
-        // What is there already, to be added to.
-        let begin = |y: &[H], wide: &mut [f32]| {
-            if accumulate == Accumulate::Add {
-                H::widen_all(level, y, wide);
-            }
-        };
-        // One block of f32 results to their rounded places.
-        let finish = |wide: &mut [f32], y: &mut [H], z: &mut [H]| {
-            if keeps_argument {
-                H::narrow_all(level, wide, z);
-                activation_in_place(level, activation, wide);
-            }
-            H::narrow_all(level, wide, y);
-        };
-        let cut = block_rows(outputs).filter(|&block| !parallel || rows >= 2 * block || rows <= 64);
-        let Some(block) = cut else {
-            let mut wide: Buffer<f32> = pool.take(rows * outputs);
-            begin(y, &mut wide);
-            let c = MatMut::row_major(&mut wide, rows, outputs);
-            w.multiply(level, parallel, x, beta, c, in_product);
-            let all = Whole {
-                wide: &mut wide,
-                y,
-                z,
-            };
-            let total = rows * outputs;
-            for_each_block(
-                all,
-                total,
-                BLOCK,
-                parallel,
-                &Whole::split,
-                &|piece: Whole<'_, H>| {
-                    finish(piece.wide, piece.y, piece.z);
-                },
-            );
-            return;
-        };
-        let engine = Bf16Engine::current();
-        let all = Rows {
-            first: 0,
-            cols: outputs,
-            y,
-            z,
-        };
-        let task = block * task_blocks(rows, block);
-        for_each_block(all, rows, task, parallel, &Rows::split, &|piece: Rows<
-            '_,
-            H,
-        >| {
-            let (mut first, mut z) = (piece.first, piece.z);
-            let mut room: Buffer<f32> = pool.take(BLOCK);
-            // The choice of the thread that asked holds for those that help.
-            engine.scope(|| {
-                for y in piece.y.chunks_mut((block * outputs).max(1)) {
-                    let count = y.len() / outputs.max(1);
-                    let (here, rest) = z.split_at_mut(if keeps_argument { y.len() } else { 0 });
-                    let wide = &mut room[..y.len()];
-                    begin(y, wide);
-                    let c = MatMut::row_major(wide, count, outputs);
-                    w.multiply(level, false, x.row_block(first, count), beta, c, in_product);
-                    finish(wide, y, here);
-                    z = rest;
-                    first += count;
-                }
-            });
-        });
-    }
-}
-
-/// Results that are rounded once all are there; `z` may be empty.
-struct Whole<'a, H> {
-    wide: &'a mut [f32],
-    y: &'a mut [H],
-    z: &'a mut [H],
-}
-
-impl<H> Whole<'_, H> {
-    fn split(self, at: usize) -> (Self, Self) {
-        let at_z = at.min(self.z.len());
-        let (wide, wide_right) = self.wide.split_at_mut(at);
-        let (y, y_right) = self.y.split_at_mut(at);
-        let (z, z_right) = self.z.split_at_mut(at_z);
-        (
-            Self { wide, y, z },
-            Self {
-                wide: wide_right,
-                y: y_right,
-                z: z_right,
-            },
-        )
-    }
-}
-
-/// Rows of results; `z` may be empty.
-struct Rows<'a, H> {
-    first: usize,
-    cols: usize,
-    y: &'a mut [H],
-    z: &'a mut [H],
-}
-
-impl<H> Rows<'_, H> {
-    fn split(self, rows: usize) -> (Self, Self) {
-        let Self { first, cols, .. } = self;
-        let at = rows * cols;
-        let at_z = at.min(self.z.len());
-        let (y, y_right) = self.y.split_at_mut(at);
-        let (z, z_right) = self.z.split_at_mut(at_z);
-        (
-            Self { first, cols, y, z },
-            Self {
-                first: first + rows,
-                cols,
-                y: y_right,
-                z: z_right,
-            },
-        )
-    }
+        0.0,
+        MatMut::row_major(&mut y, rows, outputs),
+        z.as_mut().map(|z| MatMut::row_major(z, rows, outputs)),
+        Epilogue { bias, activation },
+    );
+    (H::keep(y), z.map(H::keep))
 }
 
 /// A gradient's place, and whether to write or to add.
@@ -266,7 +92,7 @@ pub(crate) struct Gradient<'a> {
 pub(crate) struct LayerGradients<'a> {
     pub(crate) x: StoredRef<'a, f32>,
     /// The transpose of the weight, `[outputs, inputs]`; for `dx`.
-    pub(crate) w_t: Option<HalfWeight<'a>>,
+    pub(crate) w_t: Option<Prepared<'a>>,
     pub(crate) argument: Argument<'a>,
     pub(crate) db: Option<Gradient<'a>>,
     pub(crate) dw: Option<Gradient<'a>>,
@@ -384,7 +210,7 @@ fn backward<H: Format>(
 pub(crate) fn rounded_product<H: Format>(
     place: Place<'_>,
     x: &[H],
-    w: HalfWeight<'_>,
+    w: Prepared<'_>,
     sizes: [usize; 3],
 ) -> Stored<f32> {
     forward::<H, H>(place, x, w, sizes, None, Activation::Identity, false).0
@@ -394,7 +220,7 @@ pub(crate) fn rounded_product<H: Format>(
 pub(crate) fn add_rounded_product<H: Format>(
     place: Place<'_>,
     x: &[H],
-    w: HalfWeight<'_>,
+    w: Prepared<'_>,
     sizes: [usize; 3],
     y: HalfMut<'_>,
 ) {
@@ -408,19 +234,18 @@ pub(crate) fn add_rounded_product<H: Format>(
 pub(super) fn round_product_into<A: Operand, H: Format>(
     place: Place<'_>,
     x: &[A],
-    w: HalfWeight<'_>,
+    w: Prepared<'_>,
     sizes: [usize; 3],
     accumulate: Accumulate,
     y: &mut [H],
 ) {
-    let product = Product {
-        x,
-        w,
-        sizes,
-        bias: None,
-        activation: Activation::Identity,
-        keeps_argument: false,
-        accumulate,
-    };
-    product.run(place, y, &mut []);
+    let [rows, inputs, outputs] = sizes;
+    w.multiply(
+        place.level,
+        place.parallel,
+        MatRef::row_major(x, rows, inputs),
+        accumulate.beta(),
+        MatMut::row_major(y, rows, outputs),
+        Epilogue::default(),
+    );
 }

@@ -11,44 +11,12 @@ use super::blocks::Format;
 use crate::dispatch::SimdLevel;
 use crate::lanes::SimdReal;
 use crate::matmul::{
-    Bf16Engine, Epilogue, MatMut, MatRef, Operand, PackedBf16, multiply_packed,
-    multiply_packed_parallel, multiply_wide, pack_bf16_on, packed_bf16_len,
+    Bf16Engine, MatRef, Operand, PackedBf16, Prepared, pack_bf16_on, packed_bf16_len,
 };
 use crate::permute::transpose_then;
 
 /// Numbers that one thread rounds at a time.
 const PART: usize = 1 << 14;
-
-/// A weight `[k, n]` in the form that products take on the right.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum HalfWeight<'a> {
-    /// Packed for the arithmetic of bf16.
-    Bf16(PackedBf16<'a>),
-    /// Numbers of a format without arithmetic, widened.
-    Wide(Precision, MatRef<'a, f32>),
-}
-
-impl HalfWeight<'_> {
-    /// `C = A B + beta C`, bias and activation.
-    #[track_caller]
-    pub(crate) fn multiply<A: Operand>(
-        &self,
-        level: SimdLevel,
-        parallel: bool,
-        a: MatRef<'_, A>,
-        beta: f32,
-        c: MatMut<'_, f32>,
-        epilogue: Epilogue<'_, f32>,
-    ) {
-        match (*self, parallel) {
-            (Self::Bf16(b), false) => multiply_packed(level, 1.0, a, b, beta, c, epilogue),
-            (Self::Bf16(b), true) => multiply_packed_parallel(level, 1.0, a, b, beta, c, epilogue),
-            (Self::Wide(precision, b), _) => {
-                multiply_wide(level, precision, parallel, a, b, beta, c, epilogue);
-            }
-        }
-    }
-}
 
 /// A rounded weight.
 pub(crate) enum WeightCopy<'a> {
@@ -62,12 +30,12 @@ pub(crate) enum WeightCopy<'a> {
 
 impl WeightCopy<'_> {
     /// The weight `[k, n]` that [`weight_copy`] was asked for.
-    pub(crate) fn view(&self, k: usize, n: usize) -> HalfWeight<'_> {
+    pub(crate) fn view(&self, k: usize, n: usize) -> Prepared<'_> {
         match self {
-            Self::Shared(data) => HalfWeight::Bf16(PackedBf16::new(data, k, n)),
-            Self::Own(data) => HalfWeight::Bf16(PackedBf16::new(data, k, n)),
+            Self::Shared(data) => Prepared::Packed(PackedBf16::new(data, k, n)),
+            Self::Own(data) => Prepared::Packed(PackedBf16::new(data, k, n)),
             Self::Wide(precision, wide) => {
-                HalfWeight::Wide(*precision, MatRef::row_major(wide, k, n))
+                Prepared::Wide(*precision, MatRef::row_major(wide, k, n))
             }
         }
     }

@@ -15,9 +15,8 @@ use nd_core::{Buffer, Precision, threads};
 use super::argument::BlockSums;
 use super::blocks::Format;
 use super::products::{InputGradient, LayerGradients, Place, round_product_into};
-use super::weights::HalfWeight;
 use crate::dispatch::SimdLevel;
-use crate::matmul::{Epilogue, MatMut, MatRef, PIECE, multiply_on};
+use crate::matmul::{Epilogue, MatMut, MatRef, PIECE, Prepared, multiply_on};
 
 /// Numbers of the rows of x and of dz that one thread widens together: 256 KiB. (Twice as many were no faster.)
 const ROOM: usize = 1 << 16;
@@ -64,8 +63,8 @@ pub(super) fn backward<H: Format>(
     let mut sums = BlockSums::new(place, [rows, outputs], db.is_some());
     let w_t = w_t.map(|w_t| match w_t {
         // Its numbers and those of dz are rounded: nothing is left to do to them.
-        HalfWeight::Wide(_, w_t) => w_t,
-        HalfWeight::Bf16(_) => unreachable!("weights are packed where bf16 is multiplied"),
+        Prepared::Wide(_, w_t) => w_t,
+        Prepared::Packed(_) => unreachable!("weights are packed where bf16 is multiplied"),
     });
     let is_new = w_t.is_some() && matches!(dx, InputGradient::Rounded);
     let mut new: Buffer<H> = pool.take(if is_new { rows * inputs } else { 0 });
@@ -100,7 +99,7 @@ pub(super) fn backward<H: Format>(
             multiply_on(level, parallel, x, dz, beta, to, Epilogue::default());
         }
         if let Some(w_t) = w_t {
-            let w_t = HalfWeight::Wide(Precision::F32, w_t);
+            let w_t = Prepared::Wide(Precision::F32, w_t);
             let (dz, sizes) = (dz.data(), [count, outputs, inputs]);
             match &mut dx {
                 InputGradient::None => {}

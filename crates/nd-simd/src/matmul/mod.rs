@@ -35,7 +35,7 @@ pub use half::{
     multiply_half, multiply_half_parallel, multiply_packed, multiply_packed_parallel, pack_bf16,
     packed_bf16_len,
 };
-pub(crate) use half::{multiply_wide, pack_bf16_on};
+pub(crate) use half::{Prepared, multiply_prepared, pack_bf16_on};
 pub(crate) use kernel::PIECE;
 pub(crate) use parallel::multiply_on;
 pub use parallel::{multiply_fused_parallel, multiply_parallel, multiply_stack_parallel};

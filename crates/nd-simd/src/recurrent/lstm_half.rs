@@ -12,11 +12,10 @@ use nd_core::{Buffer, MemoryPool, Precision};
 use super::lstm::{CellGradients, Cells, ROW_BLOCK, advance, retreat};
 use super::{GradTarget, Sequence};
 use crate::autocast::{
-    self, Format, HalfWeight, InputGradient, Place, add_rounded_product, column_sums_of,
-    rounded_product,
+    self, Format, InputGradient, Place, add_rounded_product, column_sums_of, rounded_product,
 };
 use crate::dispatch::SimdLevel;
-use crate::matmul::{Epilogue, MatMut, MatRef, multiply_half, multiply_half_parallel};
+use crate::matmul::{Epilogue, MatMut, MatRef, Prepared, multiply_half, multiply_half_parallel};
 use crate::tree::for_each_block;
 
 /// Where, how and on what a layer runs; it starts from a state of zeros.
@@ -100,8 +99,8 @@ impl<H: Format> Out<'_, H> {
 /// `x [T, B, I]` to `y [T, B, H]`, keeping gates `[T, B, 4 H]` (after their activations) and cells `[T, B, H]`.
 pub(crate) fn lstm_forward_half<H: Format>(
     layer: HalfLayer<'_>,
-    w_ih: HalfWeight<'_>,
-    w_hh: HalfWeight<'_>,
+    w_ih: Prepared<'_>,
+    w_hh: Prepared<'_>,
     bias: Option<&[f32]>,
     x: StoredRef<'_, f32>,
     gates: &mut [H],
@@ -270,7 +269,7 @@ impl<H: Format> Back<'_, H> {
 /// `w_hh_t` is the transpose of the weight, `[4 H, H]`. Nobody reads the cells after it.
 pub(crate) fn lstm_backward_half<H: Format>(
     layer: HalfLayer<'_>,
-    w_hh_t: HalfWeight<'_>,
+    w_hh_t: Prepared<'_>,
     gates: &mut [H],
     cells: &[H],
     dy: StoredRef<'_, f32>,
@@ -411,7 +410,7 @@ pub(crate) fn lstm_weight_gradients<H: Format>(
 /// `w_ih_t` is the transpose of the weight, `[4 H, I]`.
 pub(crate) fn lstm_input_gradient<H: Format>(
     layer: HalfLayer<'_>,
-    w_ih_t: HalfWeight<'_>,
+    w_ih_t: Prepared<'_>,
     gates: &[H],
     dx: InputGradient<'_>,
 ) -> Option<Stored<f32>> {

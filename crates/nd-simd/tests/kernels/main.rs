@@ -11,4 +11,5 @@ mod ops;
 mod permute;
 mod products_exact;
 mod recurrent;
+mod rounded_products;
 mod temporal;

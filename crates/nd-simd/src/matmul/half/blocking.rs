@@ -74,6 +74,7 @@ impl<A: Operand, B: Operand> Task<'_, A, B> {
                     beta: if start == 0 { self.beta } else { 1.0 },
                     c: self.c,
                     c_row_stride: self.c_row_stride,
+                    rounded: None,
                     epilogue,
                     finish: epilogue.finish(),
                 }

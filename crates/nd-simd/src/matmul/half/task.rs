@@ -1,5 +1,6 @@
 //! A checked product, and which way it is computed.
 
+use nd_core::bf16;
 use nd_core::options::Precision;
 
 use super::Operand;
@@ -9,6 +10,7 @@ use super::choice::Bf16Engine;
 #[cfg(target_arch = "x86_64")]
 use super::dot::PairDot;
 use super::pack::PackedBf16;
+use super::rounded::Rounded;
 use super::widen::{Rounding, ToBf16, ToF16};
 use crate::dispatch::SimdLevel;
 use crate::matmul::Epilogue;
@@ -79,18 +81,25 @@ pub(super) struct Task<'a, A, B> {
     pub(super) a_padded: bool,
     pub(super) b: Right<'a, B>,
     pub(super) beta: f32,
+    /// Unused where the results are [`Task::rounded`].
     pub(super) c: *mut f32,
     pub(super) c_row_stride: usize,
+    /// Where tiles round their results to.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        allow(dead_code, reason = "for products that only x86-64 has")
+    )]
+    pub(super) rounded: Option<Rounded<bf16>>,
     pub(super) epilogue: Epilogue<'a, f32>,
     /// The same as pointers.
     pub(super) finish: Finish<f32>,
 }
 
-// SAFETY: threads read A, B and the bias, and write disjoint blocks of C, which is borrowed for the life of the task.
+// SAFETY: threads read A, B and the bias, and write disjoint blocks of C, which is borrowed while the task runs.
 unsafe impl<A: Operand, B: Operand> Sync for Task<'_, A, B> {}
 
 impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
-    /// The shapes have been checked; the columns of C are neighbours.
+    /// A product without a place for its results. The shapes have been checked.
     #[track_caller]
     pub(super) fn new(
         level: SimdLevel,
@@ -99,10 +108,8 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
         a: MatRef<'a, A>,
         b: Right<'a, B>,
         beta: f32,
-        c: &'a mut MatMut<'_, f32>,
         epilogue: Epilogue<'a, f32>,
     ) -> Self {
-        debug_assert_eq!((c.rows(), c.cols()), (a.rows(), b.cols()));
         Self {
             level,
             engine: Chosen::new(level, precision, a.cols(), matches!(b, Right::Wide(_))),
@@ -112,15 +119,19 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
             a_padded: false,
             b,
             beta,
-            c_row_stride: c.row_stride(),
-            c: c.data_mut().as_mut_ptr(),
+            c: std::ptr::null_mut(),
+            c_row_stride: 0,
+            rounded: None,
             epilogue,
             finish: epilogue.finish(),
         }
     }
 
-    /// Computes all of C.
-    pub(super) fn run(&self, parallel: bool) {
+    /// Computes all of C, whose columns are neighbours.
+    pub(super) fn run(mut self, c: &mut MatMut<'_, f32>, parallel: bool) {
+        debug_assert_eq!((c.rows(), c.cols()), (self.a.rows(), self.b.cols()));
+        self.c_row_stride = c.row_stride();
+        self.c = c.data_mut().as_mut_ptr();
         if self.a.rows() == 0 || self.b.cols() == 0 {
             return;
         }

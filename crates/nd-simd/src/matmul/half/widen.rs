@@ -87,12 +87,12 @@ fn round_all(level: SimdLevel, precision: Precision, x: &mut [f32]) {
 }
 
 /// The matrix itself, where it is f32 and nothing is to be rounded.
-fn lent<T: Operand>(precision: Precision, x: MatRef<'_, T>) -> Option<MatRef<'_, f32>> {
+pub(super) fn lent<T: Operand>(precision: Precision, x: MatRef<'_, T>) -> Option<MatRef<'_, f32>> {
     T::as_f32(x).filter(|_| precision == Precision::F32)
 }
 
 /// The matrix, rounded and widened to `room`, in the order in which it lies in memory.
-fn widen<'r, T: Operand>(
+pub(super) fn widen<'r, T: Operand>(
     level: SimdLevel,
     precision: Precision,
     parallel: bool,
@@ -202,7 +202,7 @@ pub(super) fn unpack(
 
 /// Rows of A that are taken together: the first of each block, and how many. None is alone that has others before it: a product of one row
 /// adds up in another order than one of several.
-fn blocks(rows: usize, height: usize) -> impl Iterator<Item = (usize, usize)> {
+pub(super) fn blocks(rows: usize, height: usize) -> impl Iterator<Item = (usize, usize)> {
     let mut row = 0;
     std::iter::from_fn(move || {
         let left = rows - row;

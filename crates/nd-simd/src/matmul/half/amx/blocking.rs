@@ -9,9 +9,10 @@ use super::Tiles;
 use super::config::{TILE, TileGuard};
 use super::finish::WIDE;
 use super::kernel::{Ahead, STEP, Strips};
+use super::rounded::{RoundedPart, Rounder};
 use crate::matmul::half::Operand;
 use crate::matmul::half::engine::Engine;
-use crate::matmul::half::pack::{PANEL, PackedBf16, pack_panels, packed_bf16_len};
+use crate::matmul::half::pack::{PANEL, PackedBf16, pack_panels, packed_bf16_len, padded_rows};
 use crate::matmul::half::task::{Right, Task};
 use crate::matmul::kernel::{Output, Store};
 use crate::matmul::pack::take;
@@ -55,6 +56,8 @@ struct Columns {
     cols: Range<usize>,
     /// Rows of a strip.
     height: usize,
+    /// Pairs of a packed strip at most.
+    strip: usize,
     /// Numbers of k in a block.
     depth: usize,
     /// Columns in a block.
@@ -77,10 +80,18 @@ fn block_height(m: usize) -> usize {
     m.div_ceil(m.div_ceil(2 * TILE).max(1))
 }
 
-/// How much of k a block has: nearly equal parts, in whole steps. By k alone, because it decides how sums are rounded.
-fn block_depth(k: usize) -> usize {
+/// How much of k is added up in one chain: nearly equal parts, in whole steps. By k alone, because it decides how sums are rounded.
+pub(super) fn chain_depth(k: usize) -> usize {
     k.div_ceil(k.div_ceil(K_BLOCK).max(1))
         .next_multiple_of(STEP)
+}
+
+/// How much of k a block has: one chain, whose sums C keeps; or all of k where C is rounded and cannot keep them.
+fn block_depth<A, B>(task: &Task<'_, A, B>, k: usize) -> usize {
+    match task.rounded {
+        None => chain_depth(k),
+        Some(_) => padded_rows(k),
+    }
 }
 
 /// How many columns a block has.
@@ -118,15 +129,24 @@ impl Tiles {
         let _guard =
             unsafe { TileGuard::new(height.min(TILE), if bottom == 0 { TILE } else { bottom }) };
         let in_place = in_place(&task.a, cols.len());
+        // One size for all products that fit it, so that the pool keeps no room that the next one cannot use.
+        let strip = STRIP.max(TILE * block_depth(task, k));
+        let keeps_strips =
+            matches!(b, Right::Plain(_)) && (2 * TILE + 1..=FEW_ROWS).contains(&rows.len());
         if in_place && k.is_multiple_of(STEP) {
             // SAFETY: the caller's; the guard has this height; no strip is needed.
             unsafe { self.columns(task, b, rows, cols, height, in_place, &mut []) };
-        } else if matches!(b, Right::Plain(_)) && (2 * TILE + 1..=FEW_ROWS).contains(&rows.len()) {
-            let mut room: Buffer<f32> = take(FEW_ROWS / (2 * TILE) * STRIP);
+        } else if keeps_strips || strip > STRIP {
+            let strips = if keeps_strips {
+                FEW_ROWS / (2 * TILE)
+            } else {
+                1
+            };
+            let mut room: Buffer<f32> = take(strips * strip);
             // SAFETY: the same words; only pairs of bf16 are written to them.
             let strips =
                 unsafe { std::slice::from_raw_parts_mut(room.as_mut_ptr().cast(), room.len()) };
-            // SAFETY: as above, and there is room for all strips.
+            // SAFETY: as above, and there is room for all strips or one.
             unsafe { self.columns(task, b, rows, cols, height, in_place, strips) };
         } else {
             // SAFETY: as above, and the room is for a whole strip.
@@ -150,13 +170,15 @@ impl Tiles {
         in_place: bool,
         strips: &mut [MaybeUninit<u32>],
     ) {
-        let keeps_strips = rows.len().div_ceil(height) * STRIP <= strips.len();
-        let depth = block_depth(task.a.cols());
+        let depth = block_depth(task, task.a.cols());
+        let strip = STRIP.max(TILE * depth);
+        let keeps_strips = rows.len().div_ceil(height) * strip <= strips.len();
         let width = block_width(rows.len(), depth, keeps_strips);
         let columns = Columns {
             rows,
             cols,
             height,
+            strip,
             depth,
             width,
             keeps_strips,
@@ -166,7 +188,7 @@ impl Tiles {
             Right::Plain(_) => {
                 let len = if keeps_strips {
                     // One size for all products, so that the pool keeps no room that the next one cannot use.
-                    packed_bf16_len(K_BLOCK, PANEL)
+                    packed_bf16_len(depth.max(K_BLOCK), PANEL)
                 } else {
                     packed_bf16_len(depth, width.min(columns.cols.len()))
                 };
@@ -196,6 +218,7 @@ impl Tiles {
             rows,
             cols,
             height,
+            strip,
             depth,
             width,
             keeps_strips,
@@ -204,7 +227,12 @@ impl Tiles {
         let k = task.a.cols();
         // By the whole product: a thread's block is read and written beside all others.
         let fetch_a = in_place && task.a.rows() * k >= 2 * UNCACHED;
-        let fetch_c = task.a.rows() * b.cols() >= UNCACHED;
+        let numbers_of_c = task.a.rows() * b.cols();
+        let fetch_c = match task.rounded {
+            None => numbers_of_c >= UNCACHED,
+            // Half as long.
+            Some(_) => numbers_of_c >= 2 * UNCACHED,
+        };
         let mut store = Store::first(task.alpha, task.beta);
         for start in (0..k).step_by(depth) {
             let depth = depth.min(k - start);
@@ -228,6 +256,7 @@ impl Tiles {
                     first,
                     rows: rows.clone(),
                     height,
+                    strip,
                     cols: column..column + width,
                     k: start..start + depth,
                     store,
@@ -265,6 +294,8 @@ struct Block<'a, 't, A, B> {
     first: (usize, usize),
     rows: Range<usize>,
     height: usize,
+    /// Pairs of a packed strip at most.
+    strip: usize,
     cols: Range<usize>,
     k: Range<usize>,
     store: Store<f32>,
@@ -288,14 +319,15 @@ impl<A: Operand, B: Operand> Block<'_, '_, A, B> {
         let is_last = self.k.end == task.a.cols();
         let mut row = self.rows.start;
         let mut index = 0;
+        let mut rounder = Rounder::new(task);
         while row < self.rows.end {
             // The last block begins early; what the one before has stored stays.
             let start = row.min(self.rows.end - self.height);
             // SAFETY: the caller's.
             unsafe {
                 let left = self.left(start, index, strips);
-                self.strip(start, row - start, left, is_last);
-                if is_last {
+                self.strip(start, row - start, left, is_last, &mut rounder);
+                if is_last && task.rounded.is_none() {
                     let c = task
                         .c
                         .wrapping_add(row * task.c_row_stride + self.cols.start);
@@ -307,6 +339,8 @@ impl<A: Operand, B: Operand> Block<'_, '_, A, B> {
             row = start + self.height;
             index += usize::from(self.keeps_strips);
         }
+        // SAFETY: what waits is a part of C that is ours.
+        unsafe { rounder.finish() };
     }
 
     /// Rows of A from `row` on, in place or packed as a strip.
@@ -326,7 +360,9 @@ impl<A: Operand, B: Operand> Block<'_, '_, A, B> {
                 row_bytes: 2 * strides.0,
             };
         }
-        let target: *mut u32 = strips[index * STRIP..][..STRIP].as_mut_ptr().cast();
+        let target: *mut u32 = strips[index * self.strip..][..self.strip]
+            .as_mut_ptr()
+            .cast();
         let row_bytes = depth.next_multiple_of(STEP) * 2;
         if self.leftmost || !self.keeps_strips {
             let packing = self.tiles.packing;
@@ -344,10 +380,16 @@ impl<A: Operand, B: Operand> Block<'_, '_, A, B> {
     /// # Safety
     /// As [`Block::run`].
     #[inline(always)]
-    unsafe fn strip(&self, row: usize, stored: usize, left: Left, is_last: bool) {
+    unsafe fn strip(
+        &self,
+        row: usize,
+        stored: usize,
+        left: Left,
+        is_last: bool,
+        rounder: &mut Rounder,
+    ) {
         let task = self.task;
         let steps = self.k.len().div_ceil(STEP);
-        let c = task.c.wrapping_add(row * task.c_row_stride);
         for column in self.cols.clone().step_by(WIDE) {
             let in_packed = column - self.cols.start + self.first.1;
             let panel = in_packed / PANEL * PANEL;
@@ -362,14 +404,6 @@ impl<A: Operand, B: Operand> Block<'_, '_, A, B> {
                 c: std::ptr::null_mut(),
                 c_row_bytes: 0,
             };
-            let (bias, relu) = task.finish.in_registers(is_last, column);
-            let output = Output {
-                c: c.wrapping_add(column),
-                c_row_stride: task.c_row_stride,
-                store: self.store,
-                bias,
-                relu,
-            };
             let cols = (self.cols.end - column).min(WIDE);
             if self.fetch_early {
                 self.fetch_a(row, column, steps);
@@ -377,10 +411,32 @@ impl<A: Operand, B: Operand> Block<'_, '_, A, B> {
             let ahead = self
                 .fetch_ahead
                 .then(|| self.ahead(row, stored, column, left));
+            if let Some(to) = &task.rounded {
+                let part = RoundedPart {
+                    task,
+                    to,
+                    row,
+                    rows: self.height,
+                    stored,
+                    column,
+                    cols,
+                };
+                // SAFETY: the caller's; packed operands are whole tiles, and this block has all of k.
+                unsafe { part.compute(self.tiles, strips, ahead.as_ref(), rounder) };
+                continue;
+            }
+            let (bias, relu) = task.finish.in_registers(is_last, column);
+            let output = Output {
+                c: task.c.wrapping_add(row * task.c_row_stride + column),
+                c_row_stride: task.c_row_stride,
+                store: self.store,
+                bias,
+                relu,
+            };
             // SAFETY: the caller's; packed operands are whole tiles.
             unsafe {
                 self.tiles
-                    .compute(strips, self.height, stored, cols, output, ahead);
+                    .compute(strips, self.height, stored, cols, output, ahead.as_ref());
             }
         }
     }
@@ -406,11 +462,17 @@ impl<A: Operand, B: Operand> Block<'_, '_, A, B> {
             // What this kernel reads anyway.
             left.rows
         };
-        Ahead {
-            c: task.c.wrapping_add(next_row * task.c_row_stride + next),
-            c_row_bytes: task.c_row_stride * size_of::<f32>(),
-            a,
-        }
+        let (c, c_row_bytes) = match &task.rounded {
+            None => {
+                let c = task.c.wrapping_add(next_row * task.c_row_stride + next);
+                (c.cast_const().cast(), task.c_row_stride * size_of::<f32>())
+            }
+            Some(to) => {
+                let c = to.c(next_row, next).cast_const();
+                (c.cast(), to.c_row_stride() * size_of::<bf16>())
+            }
+        };
+        Ahead { c, c_row_bytes, a }
     }
 
     /// Asks for a share of the next strip of A; all kernels of this strip together ask for all of it.
@@ -455,7 +517,7 @@ mod tests {
     #[test]
     fn blocks_of_k_are_whole_steps_that_fit_the_strip() {
         for k in 1..=10_000 {
-            let depth = block_depth(k);
+            let depth = chain_depth(k);
             assert!(
                 depth.is_multiple_of(STEP) && depth <= K_BLOCK,
                 "{k}: {depth}"

@@ -16,7 +16,19 @@ pub(super) const WIDE: usize = 2 * TILE;
 
 /// Sums on their way to C.
 #[repr(C, align(64))]
-struct Block(MaybeUninit<[f32; 2 * TILE * WIDE]>);
+pub(super) struct Room(MaybeUninit<[f32; 2 * TILE * WIDE]>);
+
+impl Room {
+    #[inline(always)]
+    pub(super) fn new() -> Self {
+        Self(MaybeUninit::uninit())
+    }
+
+    #[inline(always)]
+    pub(super) fn as_mut_ptr(&mut self) -> *mut f32 {
+        self.0.as_mut_ptr().cast()
+    }
+}
 
 impl Tiles {
     /// A block of C of `rows` rows and `cols` columns, without its first `stored` rows; `output.c` is the first of all rows.
@@ -31,7 +43,7 @@ impl Tiles {
         stored: usize,
         cols: usize,
         mut output: Output<f32>,
-        ahead: Option<Ahead>,
+        ahead: Option<&Ahead>,
     ) {
         let plain = matches!(output.store, Store::Write) && output.bias.is_null() && !output.relu;
         if plain && stored == 0 && cols.is_multiple_of(TILE) {
@@ -40,8 +52,8 @@ impl Tiles {
             // SAFETY: the caller's; all rows of C are ours, whole tiles wide.
             return unsafe { sums(rows, cols, &strips, ahead) };
         }
-        let mut block = Block(MaybeUninit::uninit());
-        strips.c = block.0.as_mut_ptr().cast();
+        let mut room = Room::new();
+        strips.c = room.as_mut_ptr();
         strips.c_row_bytes = WIDE * size_of::<f32>();
         output.c = output.c.wrapping_add(stored * output.c_row_stride);
         // SAFETY: the caller's; the kernel wrote `rows` rows of as many tiles as `cols` needs.
@@ -58,7 +70,7 @@ impl Tiles {
 /// # Safety
 /// As [`kernel::two_by_two`], for as many tiles as `rows` and `cols` need.
 #[inline(always)]
-unsafe fn sums(rows: usize, cols: usize, strips: &Strips, ahead: Option<Ahead>) {
+pub(super) unsafe fn sums(rows: usize, cols: usize, strips: &Strips, ahead: Option<&Ahead>) {
     // SAFETY: the caller's.
     unsafe {
         match (rows > TILE, cols > TILE) {
@@ -78,7 +90,13 @@ unsafe fn sums(rows: usize, cols: usize, strips: &Strips, ahead: Option<Ahead>) 
 /// # Safety
 /// The sums may be read in whole vectors; the output is valid for `rows` rows and `cols` columns.
 #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl")]
-unsafe fn finish(simd: V4, sums: *const f32, rows: usize, cols: usize, output: Output<f32>) {
+pub(super) unsafe fn finish(
+    simd: V4,
+    sums: *const f32,
+    rows: usize,
+    cols: usize,
+    output: Output<f32>,
+) {
     let mut row = 0;
     // SAFETY: the caller's.
     unsafe {

@@ -39,10 +39,12 @@ pub(super) struct Strips {
 }
 
 /// What comes after a kernel, for which it asks while it computes.
-#[derive(Clone, Copy)]
+///
+/// Passed on by reference: a copy is read in wider pieces than it was written in, and then waits until all stores before it have left the
+/// core, those of tiles too.
 pub(super) struct Ahead {
     /// The first of [`AHEAD_ROWS`] rows of C, two lines of each. Neither these addresses nor those of A are checked, nor need they be.
-    pub(super) c: *const f32,
+    pub(super) c: *const u8,
     /// Bytes from row to row of C.
     pub(super) c_row_bytes: usize,
     /// The first of two rows of A, as far apart and as long as those that the kernel reads.
@@ -202,7 +204,7 @@ macro_rules! step {
 ///
 /// # Safety
 /// As [`two_by_two`].
-pub(super) unsafe fn two_by_two_ahead(strips: &Strips, ahead: Ahead) {
+pub(super) unsafe fn two_by_two_ahead(strips: &Strips, ahead: &Ahead) {
     // SAFETY: the caller's; there are as many steps.
     unsafe {
         match strips.steps {
@@ -221,7 +223,7 @@ pub(super) unsafe fn two_by_two_ahead(strips: &Strips, ahead: Ahead) {
 /// # Safety
 /// As [`two_by_two`]; there are at least `STEPS` steps.
 #[inline(never)]
-unsafe fn asking<const STEPS: usize, const ROWS: usize>(strips: &Strips, ahead: Ahead) {
+unsafe fn asking<const STEPS: usize, const ROWS: usize>(strips: &Strips, ahead: &Ahead) {
     const { assert!(STEPS * ROWS == AHEAD_ROWS) };
     let &Strips {
         a,
@@ -318,7 +320,7 @@ mod tests {
                 let (a, b) = (numbers((top + bottom) * depth, 1), numbers(depth * COLS, 2));
                 // SAFETY: there are tiles, their rows are from 1 to 16, and this is the only guard.
                 let _guard = unsafe { TileGuard::new(top, bottom) };
-                let sums = |ahead: Option<Ahead>| {
+                let sums = |ahead: Option<&Ahead>| {
                     let mut c = vec![f32::NAN; (top + bottom) * COLS];
                     let strips = Strips {
                         a: a.as_ptr().cast(),
@@ -352,14 +354,14 @@ mod tests {
                     );
                 }
                 // Addresses of nothing are as good as others.
-                for c in [std::ptr::null(), plain.as_ptr()] {
+                for c in [std::ptr::null(), plain.as_ptr().cast()] {
                     let ahead = Ahead {
                         c,
                         c_row_bytes: 4 * COLS,
-                        a: c.cast(),
+                        a: c,
                     };
                     assert_eq!(
-                        sums(Some(ahead)),
+                        sums(Some(&ahead)),
                         plain,
                         "{top} + {bottom} rows, {steps} steps"
                     );

@@ -12,7 +12,7 @@
 //! * `detect`: the processor, the system and the permission;
 //! * `config`: the shapes of the tiles and how long they hold;
 //! * `kernel`: the sums, in assembly, because rustc has no stable intrinsics for tiles;
-//! * `finish`: from the sums to C;
+//! * `finish`: from the sums to C, `rounded` to one of bf16;
 //! * `blocking`: the loops above.
 //!
 //! What the loops are about is the second cache level: the kernel reads 64 bytes a cycle, and L1 keeps neither operand while k is long. So B
@@ -32,6 +32,7 @@ mod config;
 mod detect;
 mod finish;
 mod kernel;
+mod rounded;
 
 use pulp::x86::V4;
 
