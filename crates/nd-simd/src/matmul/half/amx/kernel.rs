@@ -13,7 +13,10 @@
 //! The 64 lines of C that four tiles fill take longer to arrive from the third cache level than a short sum takes to compute, and a store that
 //! waits for its line holds up the loads behind it. So [`two_by_two_ahead`] asks with each step for some lines that the next kernel writes.
 
+use nd_core::bf16;
+
 use super::config::TILE;
+use super::rounded::Waiting;
 
 /// Numbers of k in a step.
 pub(super) const STEP: usize = 2 * TILE;
@@ -175,16 +178,14 @@ kernel!(
     ]
 );
 
-/// A step of two by two tiles, which asks for rows of A, with more instructions after the loads of B.
+/// A step of two by two tiles, with more instructions after the loads of B.
 macro_rules! step {
-    ($($ahead:literal)*) => {
+    ($($more:literal)*) => {
         concat!(
             "tileloadd tmm4, [{a0} + {a_row}*1]\n",
             "tileloadd tmm6, [{b} + {b_pair}*1]\n",
             "tileloadd tmm7, [{b} + {b_pair}*1 + 64]\n",
-            $($ahead, "\n",)*
-            "prefetcht1 [{a_ahead}]\n",
-            "prefetcht1 [{a_ahead} + {a_row}]\n",
+            $($more, "\n",)*
             "tdpbf16ps tmm0, tmm4, tmm6\n",
             "tdpbf16ps tmm1, tmm4, tmm7\n",
             "tileloadd tmm5, [{a1} + {a_row}*1]\n",
@@ -192,11 +193,136 @@ macro_rules! step {
             "tdpbf16ps tmm3, tmm5, tmm7\n",
             "add {a0}, 64\n",
             "add {a1}, 64\n",
-            "add {a_ahead}, 64\n",
             "add {b}, {b_step}\n",
             "dec {steps}\n",
         )
     };
+}
+
+/// [`two_by_two`], which rounds the sums before its own, a whole block: in its first steps, equally many rows with each. Tile products wait
+/// for one another and for their operands; this fits in between. It also asks for the rows of `next`, where its own sums go, as far
+/// apart.
+///
+/// What is rounded is said by reference, and in one word each: see [`Ahead`].
+///
+/// # Safety
+/// As [`two_by_two`]; the sums before and their bias may be read, their target be written; the processor has AVX-512 and its bf16.
+pub(super) unsafe fn two_by_two_rounding(
+    strips: &Strips,
+    sums: *const f32,
+    before: &Waiting,
+    next: *const bf16,
+) {
+    // SAFETY: the caller's; there are as many steps.
+    unsafe {
+        match strips.steps {
+            32.. => rounding::<32, 1>(strips, sums, before, next),
+            16.. => rounding::<16, 2>(strips, sums, before, next),
+            8.. => rounding::<8, 4>(strips, sums, before, next),
+            4.. => rounding::<4, 8>(strips, sums, before, next),
+            2.. => rounding::<2, 16>(strips, sums, before, next),
+            _ => rounding::<1, 32>(strips, sums, before, next),
+        }
+    }
+}
+
+/// [`two_by_two_rounding`] with `ROWS` rows in each of the first `STEPS` steps.
+///
+/// # Safety
+/// As [`two_by_two_rounding`]; there are at least `STEPS` steps.
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+unsafe fn rounding<const STEPS: usize, const ROWS: usize>(
+    strips: &Strips,
+    sums: *const f32,
+    before: &Waiting,
+    next: *const bf16,
+) {
+    const { assert!(STEPS * ROWS == AHEAD_ROWS) };
+    let &Strips {
+        a,
+        a_row_bytes,
+        top,
+        b,
+        b_pair_bytes,
+        steps,
+        c,
+        c_row_bytes,
+    } = strips;
+    debug_assert!(steps >= STEPS);
+    // For registers that are free when the sums are done.
+    let later = [
+        steps - STEPS,
+        c.expose_provenance(),
+        c.wrapping_byte_add(top * c_row_bytes).expose_provenance(),
+        c_row_bytes,
+    ];
+    // SAFETY: the caller's: the block is whole.
+    let bias = unsafe { before.last.bias([!0; 2]) };
+    // Registers from the sixteenth on have no halves that older instructions would have to keep: after others, the first of those, and the first
+    // one of AVX after it, would each wait until the core has finished all before.
+    // SAFETY: as `two_by_two`; `later` is read while it is alive; the rows that are rounded are the caller's, and what is asked for
+    // is a hint.
+    unsafe {
+        std::arch::asm!(
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "tilezero tmm2",
+            "tilezero tmm3",
+            "2:",
+            step!(
+                ".rept {rows}"
+                "vmovups zmm27, [{sums}]"
+                "vmovups zmm28, [{sums} + 64]"
+                "vaddps zmm27, zmm27, zmm29"
+                "vaddps zmm28, zmm28, zmm30"
+                "vmaxps zmm27, zmm31, zmm27"
+                "vmaxps zmm28, zmm31, zmm28"
+                "prefetchw [{next}]"
+                "vcvtne2ps2bf16 zmm27, zmm28, zmm27"
+                "vmovups [{to}], zmm27"
+                "add {sums}, 128"
+                "add {next}, {to_row}"
+                "add {to}, {to_row}"
+                ".endr"
+            ),
+            "jnz 2b",
+            "mov {steps}, [{later}]",
+            "test {steps}, {steps}",
+            "jz 4f",
+            "3:",
+            step!(),
+            "jnz 3b",
+            "4:",
+            "mov {a0}, [{later} + 8]",
+            "mov {a1}, [{later} + 16]",
+            "mov {a_row}, [{later} + 24]",
+            "tilestored [{a0} + {a_row}*1], tmm0",
+            "tilestored [{a0} + {a_row}*1 + 64], tmm1",
+            "tilestored [{a1} + {a_row}*1], tmm2",
+            "tilestored [{a1} + {a_row}*1 + 64], tmm3",
+            rows = const ROWS,
+            a0 = inout(reg) a => _,
+            a1 = inout(reg) a.wrapping_add(top * a_row_bytes) => _,
+            a_row = inout(reg) a_row_bytes => _,
+            b = inout(reg) b => _,
+            b_pair = in(reg) b_pair_bytes,
+            b_step = in(reg) TILE * b_pair_bytes,
+            steps = inout(reg) STEPS => _,
+            sums = inout(reg) sums => _,
+            to = inout(reg) before.target => _,
+            to_row = in(reg) before.stride.wrapping_mul(size_of::<bf16>()),
+            next = inout(reg) next => _,
+            later = in(reg) later.as_ptr(),
+            in("zmm29") bias[0],
+            in("zmm30") bias[1],
+            in("zmm31") before.last.least(),
+            out("zmm27") _, out("zmm28") _,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack),
+        );
+    }
 }
 
 /// [`two_by_two`], which asks for what comes next: in its first steps, as many as a power of two can be, for the rows of C, equally many with
@@ -257,13 +383,20 @@ unsafe fn asking<const STEPS: usize, const ROWS: usize>(strips: &Strips, ahead: 
                 "prefetchw [{c_ahead} + 64]"
                 "add {c_ahead}, {c_ahead_row}"
                 ".endr"
+                "prefetcht1 [{a_ahead}]"
+                "prefetcht1 [{a_ahead} + {a_row}]"
+                "add {a_ahead}, 64"
             ),
             "jnz 2b",
             "mov {steps}, [{later}]",
             "test {steps}, {steps}",
             "jz 4f",
             "3:",
-            step!(),
+            step!(
+                "prefetcht1 [{a_ahead}]"
+                "prefetcht1 [{a_ahead} + {a_row}]"
+                "add {a_ahead}, 64"
+            ),
             "jnz 3b",
             "4:",
             "mov {a0}, [{later} + 8]",
@@ -294,8 +427,6 @@ unsafe fn asking<const STEPS: usize, const ROWS: usize>(strips: &Strips, ahead: 
 
 #[cfg(test)]
 mod tests {
-    use nd_core::bf16;
-
     use super::super::Tiles;
     use super::super::config::TileGuard;
     use super::*;

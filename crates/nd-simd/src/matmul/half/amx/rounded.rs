@@ -8,7 +8,7 @@ use super::Tiles;
 use super::blocking::chain_depth;
 use super::config::TILE;
 use super::finish::{Room, WIDE, finish, sums};
-use super::kernel::{Ahead, STEP, Strips};
+use super::kernel::{Ahead, STEP, Strips, two_by_two_rounding};
 use crate::activations::{Activation, activate_rows};
 use crate::convert::narrow_bf16;
 use crate::matmul::half::Operand;
@@ -27,27 +27,28 @@ pub(super) struct RoundedPart<'p, 't, A, B> {
     pub(super) cols: usize,
 }
 
-/// Sums on their way to C. Those of one block are rounded when the next ones have been computed: reading them at once would mean to wait for
-/// the last tile products, and the next ones with it.
+/// Sums on their way to C. Those of one block are rounded while the next ones are computed: reading them at once would mean to wait for the
+/// last tile products, and the next ones with it.
 pub(super) struct Rounder {
     rooms: [Room; 2],
     /// Whether sums are those of one chain, and nothing happens to them but a bias and a ReLU.
     is_plain: bool,
     /// The room that the next block gets.
     next: usize,
-    waiting: Option<Waiting>,
+    /// What the other room holds.
+    waiting: Waiting,
 }
 
-/// A block of sums in the other room.
-#[derive(Clone, Copy)]
-struct Waiting {
-    target: *mut bf16,
-    stride: usize,
-    /// The rows of the room that are ours.
+/// A block of sums that waits.
+pub(super) struct Waiting {
+    pub(super) target: *mut bf16,
+    pub(super) stride: usize,
+    /// The first of its rows that is ours.
     stored: usize,
+    /// How many are; none when nothing waits.
     rows: usize,
     cols: usize,
-    last: Last,
+    pub(super) last: Last,
 }
 
 impl Rounder {
@@ -65,30 +66,110 @@ impl Rounder {
             rooms: [Room::new(), Room::new()],
             is_plain,
             next: 0,
-            waiting: None,
+            waiting: Waiting {
+                target: std::ptr::null_mut(),
+                stride: 0,
+                stored: 0,
+                rows: 0,
+                cols: 0,
+                last: Last::NOTHING,
+            },
         }
     }
 
     /// Rounds what waits.
     ///
     /// # Safety
-    /// Its target may be written.
+    /// Its target may be written and its bias be read.
     #[inline(always)]
     pub(super) unsafe fn finish(&mut self) {
-        if let Some(block) = self.waiting.take() {
-            let wide = self.rooms[1 - self.next].as_mut_ptr();
-            // SAFETY: the caller's; the room holds the sums.
-            unsafe { round_sums(wide.wrapping_add(block.stored * WIDE), block) };
+        let wide = self.rooms[1 - self.next].as_mut_ptr();
+        let &Waiting {
+            target,
+            stride,
+            stored,
+            rows,
+            cols,
+            last,
+        } = &self.waiting;
+        if rows > 0 {
+            // SAFETY: the caller's; the room holds the sums of tiles.
+            unsafe {
+                let sums = wide.wrapping_add(stored * WIDE);
+                round::<false>(sums, rows, cols, last, target, stride);
+            }
+            self.waiting.rows = 0;
         }
+    }
+
+    /// Whether a kernel may round what waits while it computes: a whole block, and nothing about it is rare.
+    ///
+    /// # Safety
+    /// As [`Rounder::finish`]; tiles prove that the processor has the instructions.
+    #[inline(always)]
+    unsafe fn is_common(&self) -> bool {
+        let Waiting {
+            rows, cols, last, ..
+        } = &self.waiting;
+        // SAFETY: the caller's: a whole block has as many columns.
+        *rows == 2 * TILE && *cols == WIDE && unsafe { !last.may_make_denormal([!0; 2]) }
     }
 }
 
 /// What is done to sums on their way.
 #[derive(Clone, Copy)]
-struct Last {
+pub(super) struct Last {
     /// One value for each column, or null.
     bias: *const f32,
     relu: bool,
+}
+
+impl Last {
+    const NOTHING: Self = Self {
+        bias: std::ptr::null(),
+        relu: false,
+    };
+
+    /// What is added to each row: nothing changes if there is no bias.
+    ///
+    /// # Safety
+    /// The bias may be read at the columns of the masks.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+    pub(super) unsafe fn bias(&self, masks: [__mmask16; 2]) -> [__m512; 2] {
+        if self.bias.is_null() {
+            return [_mm512_set1_ps(-0.0); 2];
+        }
+        // SAFETY: the caller's.
+        [0, 1].map(|j| unsafe { _mm512_maskz_loadu_ps(masks[j], self.bias.wrapping_add(j * TILE)) })
+    }
+
+    /// The least that a result can be.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+    pub(super) fn least(&self) -> __m512 {
+        _mm512_set1_ps(if self.relu { 0.0 } else { f32::NEG_INFINITY })
+    }
+
+    /// Whether sums of tiles, which are not denormal, may become so by the bias, because it is as small as they are: a sum of two numbers
+    /// is zero or at least the last place of the smaller.
+    ///
+    /// # Safety
+    /// As [`Last::bias`].
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+    unsafe fn may_make_denormal(&self, masks: [__mmask16; 2]) -> bool {
+        /// 24 binary places above the smallest normal number.
+        const SMALL: f32 = f32::MIN_POSITIVE * (1 << 24) as f32;
+        let mut small = 0;
+        // SAFETY: the caller's.
+        for bias in unsafe { self.bias(masks) } {
+            let size = _mm512_abs_ps(bias);
+            let bits = _mm512_castps_si512(size);
+            small |= _mm512_cmp_ps_mask::<_CMP_LT_OQ>(size, _mm512_set1_ps(SMALL))
+                & _mm512_test_epi32_mask(bits, bits);
+        }
+        small != 0
+    }
 }
 
 impl<A: Operand, B: Operand> RoundedPart<'_, '_, A, B> {
@@ -121,23 +202,26 @@ impl<A: Operand, B: Operand> RoundedPart<'_, '_, A, B> {
             return unsafe { self.compute_whole(tiles, strips, ahead) };
         }
         let (bias, relu) = task.finish.in_registers(true, column);
+        let target = to.c(row + stored, column);
         // SAFETY: the caller's; the kernel writes all rows of as many tiles as `cols` needs.
         unsafe {
-            sums(rows, cols, &strips, ahead);
-            rounder.next = 1 - rounder.next;
-            let before = rounder.waiting.replace(Waiting {
-                target: to.c(row + stored, column),
-                stride: to.c_row_stride(),
-                stored,
-                rows: rows - stored,
-                cols,
-                last: Last { bias, relu },
-            });
-            if let Some(before) = before {
-                let wide = rounder.rooms[rounder.next].as_mut_ptr();
-                round_sums(wide.wrapping_add(before.stored * WIDE), before);
+            if rows > TILE && cols > TILE && rounder.is_common() {
+                let sums = rounder.rooms[1 - rounder.next].as_mut_ptr();
+                two_by_two_rounding(&strips, sums, &rounder.waiting, target);
+            } else {
+                sums(rows, cols, &strips, ahead);
+                rounder.finish();
             }
         }
+        rounder.next = 1 - rounder.next;
+        rounder.waiting = Waiting {
+            target,
+            stride: to.c_row_stride(),
+            stored,
+            rows: rows - stored,
+            cols,
+            last: Last { bias, relu },
+        };
     }
 
     /// [`RoundedPart::compute`] where more happens to the sums than a bias and a ReLU, or they are those of several chains.
@@ -166,7 +250,7 @@ impl<A: Operand, B: Operand> RoundedPart<'_, '_, A, B> {
         unsafe {
             self.add_up(tiles, strips, ahead, Last { bias, relu }, whole);
             if let Some(z) = argument {
-                round_any(ours, rows, cols, z, to.argument_row_stride());
+                round::<true>(ours, rows, cols, Last::NOTHING, z, to.argument_row_stride());
             }
             if !relu && task.finish.activation != Activation::Identity {
                 // Rows without gaps as one.
@@ -178,7 +262,7 @@ impl<A: Operand, B: Operand> RoundedPart<'_, '_, A, B> {
                 activate_rows(task.level, task.finish.activation, ours, count, len, WIDE);
             }
             let c = to.c(row + stored, column);
-            round_any(ours, rows, cols, c, to.c_row_stride());
+            round::<true>(ours, rows, cols, Last::NOTHING, c, to.c_row_stride());
         }
     }
 
@@ -248,62 +332,44 @@ impl<A: Operand, B: Operand> RoundedPart<'_, '_, A, B> {
     }
 }
 
-/// Rounds sums as they come from tiles.
-///
-/// # Safety
-/// The sums from `wide` on and the bias may be read, the target be written; tiles prove that the processor has the instructions.
-#[inline(always)]
-unsafe fn round_sums(wide: *const f32, block: Waiting) {
-    let Waiting {
-        target,
-        stride,
-        rows,
-        cols,
-        last,
-        ..
-    } = block;
-    // SAFETY: the caller's.
-    unsafe {
-        if !round_rows::<false>(wide, rows, cols, last, target, stride) {
-            round_exactly(wide, rows, cols, last, target, stride);
-        }
-    }
-}
-
-/// Rounds any numbers.
-///
-/// # Safety
-/// As [`round_sums`].
-#[inline(always)]
-unsafe fn round_any(wide: *const f32, rows: usize, cols: usize, target: *mut bf16, stride: usize) {
-    let last = Last {
-        bias: std::ptr::null(),
-        relu: false,
-    };
-    // SAFETY: the caller's.
-    unsafe {
-        if !round_rows::<true>(wide, rows, cols, last, target, stride) {
-            round_exactly(wide, rows, cols, last, target, stride);
-        }
-    }
-}
-
 /// A mask of the first `n` of 16 lanes.
 #[inline(always)]
 fn first(n: usize) -> __mmask16 {
     ((1_u32 << n.min(16)) - 1) as __mmask16
 }
 
-/// Rounds rows of f32, [`WIDE`] apart, after bias and ReLU; `false` if one of the numbers is or, for the sums of tiles, might be denormal, for
-/// which the instruction puts zero.
-///
-/// Sums of tiles are not denormal (`ANY` is false then), and become so only by a bias as small as they are: a difference of two numbers
-/// is zero or at least the last place of the smaller.
+/// Rounds rows of f32, [`WIDE`] apart, after bias and ReLU: of `ANY` numbers, or of sums as they come from tiles.
 ///
 /// # Safety
-/// The numbers and the bias may be read, the target be written.
+/// The numbers and the bias may be read, the target be written; tiles prove that the processor has the instructions.
+#[inline(always)]
+unsafe fn round<const ANY: bool>(
+    wide: *const f32,
+    rows: usize,
+    cols: usize,
+    last: Last,
+    target: *mut bf16,
+    stride: usize,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let normal = if cols == WIDE {
+            round_rows::<ANY, true>(wide, rows, cols, last, target, stride)
+        } else {
+            round_rows::<ANY, false>(wide, rows, cols, last, target, stride)
+        };
+        if !normal {
+            round_exactly(wide, rows, cols, last, target, stride);
+        }
+    }
+}
+
+/// [`round`] with the processor's own rounding; `false` if one of the numbers is or might be denormal, for which it puts zero.
+///
+/// # Safety
+/// As [`round`]; there are [`WIDE`] columns if `WHOLE`.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-unsafe fn round_rows<const ANY: bool>(
+unsafe fn round_rows<const ANY: bool, const WHOLE: bool>(
     wide: *const f32,
     rows: usize,
     cols: usize,
@@ -312,70 +378,41 @@ unsafe fn round_rows<const ANY: bool>(
     stride: usize,
 ) -> bool {
     const DENORMAL: i32 = 0x20;
-    /// 24 binary places above the smallest normal number.
-    const SMALL: f32 = f32::MIN_POSITIVE * (1 << 24) as f32;
     let masks = [first(cols), first(cols.saturating_sub(TILE))];
+    let both = u32::from(masks[0]) | u32::from(masks[1]) << 16;
+    // SAFETY: the caller's.
+    let (bias, least) = unsafe { (last.bias(masks), last.least()) };
     let mut denormal = 0;
-    let mut bias = [_mm512_setzero_ps(); 2];
-    if !last.bias.is_null() {
-        for j in 0..2 {
-            // SAFETY: the caller's: columns of the mask.
-            bias[j] = unsafe { _mm512_maskz_loadu_ps(masks[j], last.bias.wrapping_add(j * TILE)) };
-            if !ANY {
-                let size = _mm512_abs_ps(bias[j]);
-                let small = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(size, _mm512_set1_ps(SMALL));
-                denormal |= small
-                    & _mm512_test_epi32_mask(_mm512_castps_si512(size), _mm512_castps_si512(size));
+    for i in 0..rows {
+        let [low, high] = [0, 1].map(|j| {
+            let from = wide.wrapping_add(i * WIDE + j * TILE);
+            let x = if WHOLE {
+                // SAFETY: the caller's.
+                unsafe { _mm512_loadu_ps(from) }
+            } else {
+                // SAFETY: the caller's: columns of the mask.
+                unsafe { _mm512_maskz_loadu_ps(masks[j], from) }
+            };
+            // The second operand when either is NaN, so NaN stays.
+            let x = _mm512_max_ps(least, _mm512_add_ps(x, bias[j]));
+            if ANY {
+                denormal |= _mm512_fpclass_ps_mask::<DENORMAL>(x);
+            }
+            x
+        });
+        let to = target.wrapping_add(i * stride);
+        // SAFETY: both are 64 bytes of plain data; the caller's columns of a row.
+        unsafe {
+            let rounded = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
+            if WHOLE {
+                _mm512_storeu_si512(to.cast(), rounded);
+            } else {
+                _mm512_mask_storeu_epi16(to.cast(), both, rounded);
             }
         }
     }
-    macro_rules! rows {
-        ($whole:expr, $bias:expr, $relu:expr) => {
-            for i in 0..rows {
-                let [low, high] = [0, 1].map(|j| {
-                    let from = wide.wrapping_add(i * WIDE + j * TILE);
-                    let mut x = if $whole {
-                        // SAFETY: the caller's.
-                        unsafe { _mm512_loadu_ps(from) }
-                    } else {
-                        // SAFETY: the caller's: columns of the mask.
-                        unsafe { _mm512_maskz_loadu_ps(masks[j], from) }
-                    };
-                    if $bias {
-                        x = _mm512_add_ps(x, bias[j]);
-                    }
-                    if $relu {
-                        // The second operand when either is NaN, so NaN stays.
-                        x = _mm512_max_ps(_mm512_setzero_ps(), x);
-                    }
-                    if ANY {
-                        denormal |= _mm512_fpclass_ps_mask::<DENORMAL>(x);
-                    }
-                    x
-                });
-                let to = target.wrapping_add(i * stride);
-                // SAFETY: both are 64 bytes of plain data; the caller's columns of a row.
-                unsafe {
-                    let rounded =
-                        std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
-                    if $whole {
-                        _mm512_storeu_si512(to.cast(), rounded);
-                    } else {
-                        let both = u32::from(masks[0]) | u32::from(masks[1]) << 16;
-                        _mm512_mask_storeu_epi16(to.cast(), both, rounded);
-                    }
-                }
-            }
-        };
-    }
-    match (cols == WIDE, last.bias.is_null(), last.relu) {
-        (true, true, false) => rows!(true, false, false),
-        (true, false, false) => rows!(true, true, false),
-        (true, true, true) => rows!(true, false, true),
-        (true, false, true) => rows!(true, true, true),
-        (false, ..) => rows!(false, !last.bias.is_null(), last.relu),
-    }
-    denormal == 0
+    // SAFETY: the caller's.
+    denormal == 0 && (ANY || unsafe { !last.may_make_denormal(masks) })
 }
 
 /// [`round_rows`], number by number and right for denormals.
