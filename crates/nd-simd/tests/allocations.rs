@@ -6,7 +6,7 @@ use nd_core::autograd::{Init, ParamGrads, Params, ParamsBuilder, StepContext, Ta
 use nd_core::options::Precision;
 use nd_core::{bf16, f16};
 use nd_simd::activations::Activation;
-use nd_simd::matmul::{Epilogue, MatMut, MatRef, multiply_half};
+use nd_simd::matmul::{Bf16Engine, Epilogue, MatMut, MatRef, multiply_half};
 use nd_simd::norm::BatchNorm;
 use nd_simd::ops::prelude::*;
 use nd_testing::alloc::{CountingAllocator, measure};
@@ -89,9 +89,14 @@ fn products_into_sixteen_bits_allocate_nothing_after_one() {
                 let d = MatMut::row_major(&mut d, m, n);
                 multiply_half(level, precision, 1.0, a, b, 0.0, d, epilogue);
             };
-            product();
-            let ((), used) = measure(product);
-            assert_eq!(used.count, 0, "{level} {m} x {k} x {n}: {used:?}");
+            for engine in Bf16Engine::supported() {
+                engine.scope(|| {
+                    product();
+                    let ((), used) = measure(&mut product);
+                    let what = format!("{engine} at {level}, {m} x {k} x {n}");
+                    assert_eq!(used.count, 0, "{what}: {used:?}");
+                });
+            }
         }
     }
 }

@@ -303,7 +303,7 @@ fn elementwise_ops_keep_the_format_of_their_input() {
 #[test]
 fn layers_add_to_a_rounded_gradient() {
     // Three layers and a residual branch read one value: the first gradient is rounded, the others are added and the sums rounded. The
-    // sizes give one block, several, rows that fit no block, and fewer rows than a block on several threads.
+    // sizes give one block of rows, several, long rows, and fewer rows than a block on several threads.
     for (rows, k, n) in [(7, 5, 3), (600, 16, 40), (9000, 8, 16), (3, 33_000, 4)] {
         let name = format!("a value of {rows}x{k} that layers of {n} read");
         let mut inputs = vec![normal(1, &[rows, k])];

@@ -571,6 +571,7 @@ fn half_products(level: SimdLevel, way: &str) {
                     });
                 }
                 let half = narrow(3, m * n);
+                let bias: Vec<f32> = normals(4, n);
                 for beta in [0.0, 1.0] {
                     probe(&place, &[&a, &b], &[&half], |x, c| {
                         multiply_half(
@@ -586,6 +587,22 @@ fn half_products(level: SimdLevel, way: &str) {
                         0.0
                     });
                 }
+                probe(&place, &[&bias], &[&half], |x, c| {
+                    multiply_half(
+                        level,
+                        Precision::Bf16,
+                        1.0,
+                        MatRef::row_major(&a, m, k),
+                        MatRef::row_major(&b, k, n),
+                        0.0,
+                        MatMut::row_major(c[0], m, n),
+                        Epilogue {
+                            bias: Some(x[0]),
+                            ..Epilogue::default()
+                        },
+                    );
+                    0.0
+                });
                 let packed = vec![bf16::ZERO; packed_bf16_len(k, n)];
                 probe(&place, &[&b], &[&packed], |x, packed| {
                     pack_bf16(level, MatRef::row_major(x[0], k, n), packed[0]);

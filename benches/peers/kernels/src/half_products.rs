@@ -1,17 +1,18 @@
 //! bf16 matrix products with f32 sums. No crate multiplies bf16 faster than f32, so the peer in this process is the
-//! fastest of them in f32; torch's bf16 is in `torch_kernels.py`.
+//! fastest of them in f32; torch's bf16 is in `torch_kernels.py`. Each row is there twice: with C in f32, and with C in bf16 as torch has it.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use nd_core::options::Precision;
 use nd_core::{Buffer, SimdLevel, bf16};
 use nd_simd::matmul::{
-    Epilogue, MatMut, MatRef, PackedBf16, multiply_half, multiply_half_parallel, multiply_packed,
-    multiply_packed_parallel, pack_bf16, packed_bf16_len,
+    Epilogue, MatMut, MatRef, Operand, PackedBf16, multiply_half, multiply_half_parallel,
+    multiply_packed, multiply_packed_parallel, pack_bf16, packed_bf16_len,
 };
 
 use crate::products::gemm_row_major;
-use crate::row::{Plan, Row, Work, by, noise};
+use crate::row::{Contestant, Plan, Row, Work, by, noise};
 
 const SHAPES: [(usize, usize, usize); 8] = [
     (256, 256, 256),
@@ -27,17 +28,21 @@ const SHAPES: [(usize, usize, usize); 8] = [
 /// The plans of all products, on one thread and on two.
 pub(crate) fn plans(level: SimdLevel) -> Vec<Plan> {
     let both = [1, 2].into_iter();
-    both.flat_map(|threads| SHAPES.map(|shape| plan(level, threads, shape)))
-        .collect()
+    both.flat_map(|threads| {
+        let with = move |rounds| SHAPES.map(|shape| plan(level, threads, rounds, shape));
+        [with(false), with(true)].into_iter().flatten()
+    })
+    .collect()
 }
 
-fn plan(level: SimdLevel, threads: usize, (m, k, n): (usize, usize, usize)) -> Plan {
+fn plan(level: SimdLevel, threads: usize, rounds: bool, (m, k, n): (usize, usize, usize)) -> Plan {
     let group = if threads == 1 {
         "bf16"
     } else {
         "bf16, two threads"
     };
-    let name = format!("bf16 {m} x {k} x {n}");
+    let into = if rounds { " into bf16" } else { "" };
+    let name = format!("bf16 {m} x {k} x {n}{into}");
     let title = name.clone();
     let make = move || {
         let (a32, b32) = (noise(m * k, 1), noise(k * n, 2));
@@ -51,27 +56,25 @@ fn plan(level: SimdLevel, threads: usize, (m, k, n): (usize, usize, usize)) -> P
         let mut packed = Buffer::zeroed(packed_bf16_len(k, n));
         pack_bf16(level, MatRef::row_major(&b[..], k, n), &mut packed);
         let again = Rc::clone(&a);
-        let ours = by("nd-simd", move |c| {
-            let a = MatRef::row_major(&a[..], m, k);
-            let b = MatRef::row_major(&b[..], k, n);
-            let (c, none) = (MatMut::row_major(c, m, n), Epilogue::default());
-            let precision = Precision::Bf16;
-            if threads == 1 {
-                multiply_half(level, precision, 1.0, a, b, 0.0, c, none);
-            } else {
-                multiply_half_parallel(level, precision, 1.0, a, b, 0.0, c, none);
-            }
-        });
-        let ours_packed = by("nd-simd, packed B", move |c| {
-            let a = MatRef::row_major(&again[..], m, k);
-            let b = PackedBf16::new(&packed, k, n);
-            let (c, none) = (MatMut::row_major(c, m, n), Epilogue::default());
-            if threads == 1 {
-                multiply_packed(level, 1.0, a, b, 0.0, c, none);
-            } else {
-                multiply_packed_parallel(level, 1.0, a, b, 0.0, c, none);
-            }
-        });
+        let (ours, ours_packed) = if rounds {
+            (
+                rounding(m * n, "nd-simd", move |c| {
+                    multiply(level, threads, m, k, n, &a, &b, c);
+                }),
+                rounding(m * n, "nd-simd, packed B", move |c| {
+                    multiply_by_packed(level, threads, m, k, n, &again, &packed, c);
+                }),
+            )
+        } else {
+            (
+                by("nd-simd", move |c| {
+                    multiply(level, threads, m, k, n, &a, &b, c);
+                }),
+                by("nd-simd, packed B", move |c| {
+                    multiply_by_packed(level, threads, m, k, n, &again, &packed, c);
+                }),
+            )
+        };
         let f32_peer = by("gemm in f32", move |c| {
             gemm_row_major(threads, m, k, n, &a32, &b32, c);
         });
@@ -95,5 +98,60 @@ fn plan(level: SimdLevel, threads: usize, (m, k, n): (usize, usize, usize)) -> P
         name: title,
         threads,
         make: Box::new(make),
+    }
+}
+
+/// A contestant that writes bf16, to a place of its own.
+fn rounding(
+    len: usize,
+    name: &'static str,
+    mut call: impl FnMut(&mut [bf16]) + 'static,
+) -> Contestant {
+    let place = Rc::new(RefCell::new(Buffer::<bf16>::zeroed(len)));
+    let shown = Rc::clone(&place);
+    Contestant {
+        show: Some(Box::new(move |c| {
+            nd_simd::convert::bf16_to_f32(SimdLevel::current(), &shown.borrow(), c);
+        })),
+        ..by(name, move |_| call(&mut place.borrow_mut()))
+    }
+}
+
+fn multiply<C: Operand>(
+    level: SimdLevel,
+    threads: usize,
+    m: usize,
+    k: usize,
+    n: usize,
+    a: &[bf16],
+    b: &[bf16],
+    c: &mut [C],
+) {
+    let (a, b) = (MatRef::row_major(a, m, k), MatRef::row_major(b, k, n));
+    let (c, none) = (MatMut::row_major(c, m, n), Epilogue::default());
+    let precision = Precision::Bf16;
+    if threads == 1 {
+        multiply_half(level, precision, 1.0, a, b, 0.0, c, none);
+    } else {
+        multiply_half_parallel(level, precision, 1.0, a, b, 0.0, c, none);
+    }
+}
+
+fn multiply_by_packed<C: Operand>(
+    level: SimdLevel,
+    threads: usize,
+    m: usize,
+    k: usize,
+    n: usize,
+    a: &[bf16],
+    b: &[bf16],
+    c: &mut [C],
+) {
+    let (a, b) = (MatRef::row_major(a, m, k), PackedBf16::new(b, k, n));
+    let (c, none) = (MatMut::row_major(c, m, n), Epilogue::default());
+    if threads == 1 {
+        multiply_packed(level, 1.0, a, b, 0.0, c, none);
+    } else {
+        multiply_packed_parallel(level, 1.0, a, b, 0.0, c, none);
     }
 }

@@ -28,6 +28,8 @@ type Call = Box<dyn FnMut(&mut [f32])>;
 pub(crate) struct Contestant {
     pub(crate) name: &'static str,
     pub(crate) call: Call,
+    /// Brings the result of a call that has a place of its own to the slice, to be compared.
+    pub(crate) show: Option<Call>,
 }
 
 /// A contestant from a function.
@@ -35,6 +37,7 @@ pub(crate) fn by(name: &'static str, call: impl FnMut(&mut [f32]) + 'static) -> 
     Contestant {
         name,
         call: Box::new(call),
+        show: None,
     }
 }
 
@@ -141,6 +144,9 @@ impl Row {
         for contestant in &mut self.contestants {
             out.fill(f32::NAN);
             (contestant.call)(out);
+            if let Some(show) = &mut contestant.show {
+                show(out);
+            }
             let Some(first) = &first else {
                 first = Some(out.to_vec());
                 continue;

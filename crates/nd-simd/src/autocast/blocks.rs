@@ -16,7 +16,7 @@ use super::{as_f32, as_f32_mut};
 /// Elements that are widened at a time: three such blocks of f32 stay in the first cache level.
 pub(crate) const PART: usize = 4096;
 
-/// f32 results of a block of rows that wait to be rounded: 128 KiB.
+/// f32 numbers of a block of rows of a gradient, which are summed and rounded while they are in the second cache level: 128 KiB.
 pub(super) const BLOCK: usize = 32 * 1024;
 
 /// Elements that one task handles: the same whatever the threads.

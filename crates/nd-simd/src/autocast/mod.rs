@@ -20,7 +20,7 @@
 //! and are the first to; what dense layers, LSTMs and attention over few keys add is added in f32 and the sum rounded again, as in PyTorch; what
 //! others add makes it f32. Gradients of parameters are f32.
 //!
-//! The tricks: a product writes blocks of rows to memory that stays in the second cache level, and these are rounded on their way out;
+//! The tricks: products round blocks of results while these are in a near cache;
 //! elementwise ops and batch norms widen and round blocks that stay in the first or second. So sixteen-bit values pass through memory, and f32
 //! ones do not. Known weakness: the other norms and softmax widen their whole input.
 

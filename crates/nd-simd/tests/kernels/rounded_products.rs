@@ -155,6 +155,11 @@ fn results_are_those_of_f32_rounded_once() {
         [32, 32, 32],
         [33, 96, 31],
         [48, 128, 64],
+        [96, 40, 70],
+        [64, 96, 129],
+        [64, 200, 96],
+        [64, 500, 96],
+        [64, 1024, 96],
         [70, 1100, 200],
         [131, 2100, 75],
         [65, 64, 2100],
@@ -275,8 +280,22 @@ fn denormal_and_infinite_results_are_rounded_as_others() {
         f32::NAN,
         0.7,
     ];
+    // Only one of them small, the others such that tiles round without a second look.
+    let mostly_common = |n: usize| -> Vec<f32> {
+        let common = [0.0, -0.0, 1.5e38, f32::NEG_INFINITY, f32::NAN, 0.7, -1e-30];
+        let mut bias: Vec<f32> = common.iter().cycle().take(n).copied().collect();
+        if let Some(last) = bias.get_mut(31) {
+            *last = -near;
+        }
+        bias
+    };
     // One row and column of C for each pair; the other 31 products of a sum are zeros.
-    for (m, n) in [(sums.len(), biases.len()), (sums.len(), 32), (40, 70)] {
+    for (m, n) in [
+        (sums.len(), biases.len()),
+        (sums.len(), 32),
+        (40, 70),
+        (96, 96),
+    ] {
         let k = 32;
         let mut a = vec![bf16::ZERO; m * k];
         for i in 0..m {
@@ -284,9 +303,16 @@ fn denormal_and_infinite_results_are_rounded_as_others() {
         }
         let mut b = vec![bf16::ZERO; k * n];
         b[..n].fill(bf16::ONE);
-        let bias: Vec<f32> = biases.iter().cycle().take(n).copied().collect();
+        let small: Vec<f32> = biases.iter().cycle().take(n).copied().collect();
+        let common = mostly_common(n);
         for_each_way(|level, engine| {
-            for (way, (has_bias, activation)) in EPILOGUES.into_iter().enumerate() {
+            for (way, (has_bias, activation)) in EPILOGUES.into_iter().chain(EPILOGUES).enumerate()
+            {
+                let bias = if way < EPILOGUES.len() {
+                    &small
+                } else {
+                    &common
+                };
                 for (alpha, beta) in [(1.0, 0.0), (1.0, 1.0), (2.0_f32.powi(-20), 0.0)] {
                     let case = Case {
                         level,
@@ -309,6 +335,72 @@ fn denormal_and_infinite_results_are_rounded_as_others() {
             }
         });
     }
+}
+
+/// A single column is dot products, which add up in another order where k is cut elsewhere.
+#[test]
+fn a_single_column_has_the_bits_of_f32() {
+    let (k, n) = (1100, 1);
+    for m in [20, 300, 600] {
+        let mut a = vec![0.0_f32; m * k];
+        for a in a.chunks_exact_mut(k) {
+            (a[0], a[640], a[800]) = (16_777_216.0, 1.0, -16_777_216.0);
+        }
+        let b = vec![1.0_f32; k];
+        let (a, b) = (MatRef::row_major(&a, m, k), MatRef::row_major(&b, k, n));
+        for_each_way(|level, engine| {
+            let mut packed = vec![bf16::NAN; packed_bf16_len(k, n)];
+            pack_bf16(level, b, &mut packed);
+            let packed = PackedBf16::new(&packed, k, n);
+            for threads in [1, 3] {
+                let pool = rayon::ThreadPoolBuilder::new()
+                    .num_threads(threads)
+                    .build()
+                    .unwrap();
+                for packed in [None, Some(packed)] {
+                    let case = Case {
+                        level,
+                        precision: Precision::Bf16,
+                        sizes: [m, k, n],
+                        a,
+                        b,
+                        packed,
+                        parallel: threads > 1,
+                        alpha: 1.0,
+                        beta: 0.0,
+                        epilogue: Epilogue::default(),
+                    };
+                    let what = format!("{engine} at {level}, {threads} threads");
+                    pool.install(|| {
+                        engine.scope(|| {
+                            case.check::<bf16>(0, |_| 0.0, &what);
+                            case.check::<f16>(0, |_| 0.0, &what);
+                        });
+                    });
+                }
+            }
+        });
+    }
+}
+
+/// The stride of a single row may be any number.
+#[test]
+fn the_stride_of_a_single_row_is_not_used() {
+    let (k, n) = (64, 700);
+    let (a, b) = (vec![bf16::ONE; k], vec![bf16::ONE; k * n]);
+    for_each_way(|level, engine| {
+        let mut c = vec![bf16::ZERO; n];
+        let mut wide = vec![0.0_f32; n];
+        let a = MatRef::strided(&a, 1, k, usize::MAX, 1);
+        let b = MatRef::row_major(&b, k, n);
+        let (precision, none) = (Precision::Bf16, Epilogue::default());
+        let to = MatMut::strided(&mut c, 1, n, usize::MAX, 1);
+        multiply_half(level, precision, 1.0, a, b, 0.0, to, none);
+        let to = MatMut::strided(&mut wide, 1, n, usize::MAX, 1);
+        multiply_half(level, precision, 1.0, a, b, 0.0, to, none);
+        assert!(c.iter().all(|&c| c == bf16::from_f32(64.0)), "{engine}");
+        assert!(wide.iter().all(|&c| c == 64.0), "{engine}");
+    });
 }
 
 #[test]

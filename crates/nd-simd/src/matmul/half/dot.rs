@@ -38,7 +38,7 @@ impl PairDot {
 
 /// A mask of the first `n` of 16 lanes.
 #[inline(always)]
-fn first(n: usize) -> __mmask16 {
+pub(super) fn first(n: usize) -> __mmask16 {
     ((1_u32 << n.min(16)) - 1) as __mmask16
 }
 
@@ -48,7 +48,7 @@ fn first(n: usize) -> __mmask16 {
 /// The elements of the mask may be read.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-unsafe fn widen<T: Operand>(source: *const T, mask: __mmask16) -> __m512 {
+pub(super) unsafe fn widen<T: Operand>(source: *const T, mask: __mmask16) -> __m512 {
     // SAFETY: the caller's; `T` is the type tested.
     unsafe {
         match T::DTYPE {
@@ -65,7 +65,7 @@ unsafe fn widen<T: Operand>(source: *const T, mask: __mmask16) -> __m512 {
 /// `[low 0..16, high 0..16]` as bf16.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-fn narrow(low: __m512, high: __m512) -> __m512i {
+pub(super) fn narrow(low: __m512, high: __m512) -> __m512i {
     // SAFETY: both are 64 bytes of plain data.
     unsafe { std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low)) }
 }
@@ -319,7 +319,7 @@ impl Engine for PairDot {
         padded: bool,
     ) -> Option<(*const u8, usize)> {
         (A::DTYPE == DType::Bf16 && col_stride == 1 && (padded || depth.is_multiple_of(2)))
-            .then(|| (a.cast(), row_stride * 2))
+            .then(|| (a.cast(), row_stride.wrapping_mul(2)))
     }
 
     unsafe fn pack_left<A: Operand>(

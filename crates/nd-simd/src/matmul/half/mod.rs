@@ -12,7 +12,8 @@
 //! * `widen`: operands as f32, for [`super::multiply_fused`];
 //! * `task`: a product, and which of these computes it.
 //!
-//! Numbers: results that are sixteen bits wide are those of an f32 C, rounded once. An operand that is f32 (or the other sixteen-bit format) is rounded to nearest, ties to even. Products of two bf16 are exact in
+//! Numbers: results that are sixteen bits wide are those of an f32 C, rounded once. An operand that is f32 (or the other sixteen-bit
+//! format) is rounded to nearest, ties to even. Products of two bf16 are exact in
 //! f32, sums are rounded in f32; with pairs and tiles, in the order of the processor, which also takes denormal operands for
 //! zero and flushes denormal sums. Bits depend on the engine, but neither on blocking nor on threads.
 //!
@@ -54,7 +55,7 @@ use task::{Right, Task};
 /// The rounding of the operands comes before: each contributes up to 2^-9 of itself in bf16 and 2^-12 in f16.
 pub const HALF_PRODUCT_ERROR: f64 = 16.0;
 
-/// A matrix of these products: f32, bf16 or f16.
+/// A number of the matrices of these products: f32, bf16 or f16.
 pub trait Operand: Element + sealed::Sealed {
     /// The same number as f32; exact.
     fn widen(self) -> f32;
@@ -156,7 +157,7 @@ impl Operand for f16 {
     }
 }
 
-/// `C = alpha A B + beta C` with matrices of any width; those on the right side of it are rounded to the format of `precision` first.
+/// `C = alpha A B + beta C` with matrices of any width; A and B are rounded to the format of `precision` first.
 ///
 /// Shapes, strides, `beta = 0` and epilogue: as [`super::multiply_fused`]. With [`Precision::F32`] no operand is rounded. A C of sixteen bits
 /// takes half the memory traffic: sums, `beta C`, bias and activation are f32 all the same, and the result is rounded once.
@@ -306,7 +307,7 @@ pub(crate) fn multiply_prepared<A: Operand, C: Operand>(
     };
     assert!(
         rows == a.cols() && c.rows() == a.rows() && c.cols() == cols,
-        "C [{}, {}] = A [{}, {}] packed B [{rows}, {cols}]: the shapes do not fit",
+        "C [{}, {}] = A [{}, {}] prepared B [{rows}, {cols}]: the shapes do not fit",
         c.rows(),
         c.cols(),
         a.rows(),
@@ -315,7 +316,7 @@ pub(crate) fn multiply_prepared<A: Operand, C: Operand>(
     check_epilogue(&c, epilogue);
     assert!(
         c.col_stride() == 1 || c.cols() <= 1,
-        "a product with a packed operand needs neighbouring columns, found the strides ({}, {}) of C",
+        "a product with a prepared operand needs neighbouring columns, found the strides ({}, {}) of C",
         c.row_stride(),
         c.col_stride()
     );
@@ -351,7 +352,7 @@ fn compute<A: Operand, B: Operand, C: Operand>(
         ByWidth::Half(mut c) => {
             let mut argument = argument;
             let to = Rounded::new(&mut c, argument.as_mut());
-            // SAFETY: both are borrowed here until it is done.
+            // SAFETY: both are borrowed here alone until it is done, and have the shape of C, as has been checked.
             unsafe { task.run_rounded(to, parallel) };
         }
     }

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! pack or widen B once, if several blocks of rows read it
-//! for each block of rows, so few that their results stay in the second cache level       (over the threads)
+//! for each block of rows, so few that their results stay in the second cache level, if columns are few       (over the threads)
 //!     the product in f32, to room of its own
 //!     round it
 //! ```
@@ -89,6 +89,7 @@ impl<H: Operand> Rounded<H> {
         self.c.wrapping_add(row * self.c_row_stride + column)
     }
 
+    #[cfg(target_arch = "x86_64")]
     pub(super) fn c_row_stride(&self) -> usize {
         self.c_row_stride
     }
@@ -139,14 +140,14 @@ impl<A: Operand, B: Operand> Task<'_, A, B> {
     ///
     /// # Safety
     /// The places are borrowed, of the shape of C, and nobody else touches them.
-    pub(super) unsafe fn run_rounded<H: Operand>(mut self, to: Rounded<H>, parallel: bool) {
+    pub(super) unsafe fn run_rounded<H: Operand>(self, to: Rounded<H>, parallel: bool) {
         if self.a.rows() == 0 || self.b.cols() == 0 {
             return;
         }
         #[cfg(target_arch = "x86_64")]
         if let (Chosen::Tiles(_), Some(to)) = (self.engine, to.of_bf16()) {
-            self.rounded = Some(to);
-            return self.run_engine(parallel);
+            let rounded = Some(to);
+            return Task { rounded, ..self }.run_engine(parallel);
         }
         // SAFETY: the caller's.
         unsafe { self.run_in_blocks(to, parallel) };
@@ -159,14 +160,17 @@ impl<A: Operand, B: Operand> Task<'_, A, B> {
     unsafe fn run_in_blocks<H: Operand>(self, to: Rounded<H>, parallel: bool) {
         let (m, k, n) = (self.a.rows(), self.a.cols(), self.b.cols());
         let height = block_rows(n);
-        if m <= height || (parallel && m < 2 * height) {
+        // A block is for one thread; with fewer than threads, these share the product instead.
+        let blocks_at_least = rayon::current_num_threads().max(2);
+        if m <= height || (parallel && m < blocks_at_least * height) {
             // SAFETY: the caller's.
             return unsafe { self.round_rows(to, 0, m, &mut take(m * n), parallel) };
         }
         let (packed, mut wide): (Buffer<bf16>, Buffer<f32>);
         let (level, precision) = (self.level, self.precision);
         let b = match (self.engine, self.b) {
-            _ if level == SimdLevel::Scalar => self.b,
+            // Sums of a single column end where its product cuts k: it is left to do that.
+            _ if level == SimdLevel::Scalar || n == 1 => self.b,
             (Chosen::Widening, Right::Plain(b)) if lent(precision, b).is_none() => {
                 wide = take(k * n);
                 Right::Wide(widen(level, precision, parallel, b, &mut wide))
@@ -176,8 +180,7 @@ impl<A: Operand, B: Operand> Task<'_, A, B> {
                 unpack(level, b, 0, k, &mut wide);
                 Right::Wide(MatRef::row_major(&wide, k, n))
             }
-            #[cfg(target_arch = "x86_64")]
-            (Chosen::Dot(_) | Chosen::Tiles(_), Right::Plain(b)) => {
+            (engine, Right::Plain(b)) if !matches!(engine, Chosen::Widening) => {
                 let mut room = take(packed_bf16_len(k, n));
                 pack_bf16_on(level, parallel, b, &mut room);
                 packed = room;

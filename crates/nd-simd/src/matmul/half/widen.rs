@@ -10,7 +10,7 @@
 //! the strides they had: a transposed operand costs no more than another. Blocks of k are whole chains of the f32 product, so the sums have the
 //! bits of that product.
 //!
-//! Known weakness: a B that several products share is widened for each; [`super::multiply_wide`] takes one that has been widened before.
+//! Known weakness: a B that several products share is widened for each; [`super::Prepared::Wide`] is one that has been widened before.
 
 use nd_core::options::Precision;
 use nd_core::{bf16, threads};

@@ -18,7 +18,7 @@ use crate::matmul::kernel::{Output, Store};
 use crate::matmul::pack::take;
 use crate::matmul::view::MatRef;
 
-/// Numbers of k in a block at most: the strip of A that is packed has room for as many.
+/// Numbers of k in a chain of sums, and in a block where C is f32, at most: the strip of A that is packed has room for as many.
 const K_BLOCK: usize = 1024;
 
 /// Pairs in a strip of A: two tiles of rows.
@@ -357,7 +357,7 @@ impl<A: Operand, B: Operand> Block<'_, '_, A, B> {
         if self.in_place {
             return Left {
                 rows: from.cast(),
-                row_bytes: 2 * strides.0,
+                row_bytes: strides.0.wrapping_mul(size_of::<A>()),
             };
         }
         let target: *mut u32 = strips[index * self.strip..][..self.strip]
@@ -457,7 +457,7 @@ impl<A: Operand, B: Operand> Block<'_, '_, A, B> {
         let a = if self.in_place && kernels >= KERNELS_OF_STRIP {
             let kernel = (column - self.cols.start) / WIDE;
             let rows = self.height + self.height * kernel / kernels;
-            left.rows.wrapping_add(rows * left.row_bytes)
+            left.rows.wrapping_add(rows.wrapping_mul(left.row_bytes))
         } else {
             // What this kernel reads anyway.
             left.rows
@@ -465,11 +465,13 @@ impl<A: Operand, B: Operand> Block<'_, '_, A, B> {
         let (c, c_row_bytes) = match &task.rounded {
             None => {
                 let c = task.c.wrapping_add(next_row * task.c_row_stride + next);
-                (c.cast_const().cast(), task.c_row_stride * size_of::<f32>())
+                let row_bytes = task.c_row_stride.wrapping_mul(size_of::<f32>());
+                (c.cast_const().cast(), row_bytes)
             }
             Some(to) => {
                 let c = to.c(next_row, next).cast_const();
-                (c.cast(), to.c_row_stride() * size_of::<bf16>())
+                let row_bytes = to.c_row_stride().wrapping_mul(size_of::<bf16>());
+                (c.cast(), row_bytes)
             }
         };
         Ahead { c, c_row_bytes, a }

@@ -48,7 +48,7 @@ impl Tiles {
         let plain = matches!(output.store, Store::Write) && output.bias.is_null() && !output.relu;
         if plain && stored == 0 && cols.is_multiple_of(TILE) {
             strips.c = output.c;
-            strips.c_row_bytes = output.c_row_stride * size_of::<f32>();
+            strips.c_row_bytes = output.c_row_stride.wrapping_mul(size_of::<f32>());
             // SAFETY: the caller's; all rows of C are ours, whole tiles wide.
             return unsafe { sums(rows, cols, &strips, ahead) };
         }

@@ -11,7 +11,8 @@
 //! the first cache level. One row of a tile is one cache line of either operand.
 //!
 //! The 64 lines of C that four tiles fill take longer to arrive from the third cache level than a short sum takes to compute, and a store that
-//! waits for its line holds up the loads behind it. So [`two_by_two_ahead`] asks with each step for some lines that the next kernel writes.
+//! waits for its line holds up the loads behind it. So [`two_by_two_ahead`] asks with each step for some lines that the next kernel writes. Where C is bf16, sums
+//! wait in the first cache level, and [`two_by_two_rounding`] rounds those of the kernel before with its first steps.
 
 use nd_core::bf16;
 
@@ -178,7 +179,8 @@ kernel!(
     ]
 );
 
-/// A step of two by two tiles, with more instructions after the loads of B.
+/// A step of two by two tiles, with more instructions after the loads of B. To the next pairs of B it is [`TILE`] times the distance of
+/// two, which has no register of its own.
 macro_rules! step {
     ($($more:literal)*) => {
         concat!(
@@ -193,7 +195,8 @@ macro_rules! step {
             "tdpbf16ps tmm3, tmm5, tmm7\n",
             "add {a0}, 64\n",
             "add {a1}, 64\n",
-            "add {b}, {b_step}\n",
+            "lea {b}, [{b} + {b_pair}*8]\n",
+            "lea {b}, [{b} + {b_pair}*8]\n",
             "dec {steps}\n",
         )
     };
@@ -201,7 +204,7 @@ macro_rules! step {
 
 /// [`two_by_two`], which rounds the sums before its own, a whole block: in its first steps, equally many rows with each. Tile products wait
 /// for one another and for their operands; this fits in between. It also asks for the rows of `next`, where its own sums go, as far
-/// apart.
+/// apart, and for two rows of A from `a_ahead` on, as [`Ahead`] says.
 ///
 /// What is rounded is said by reference, and in one word each: see [`Ahead`].
 ///
@@ -212,16 +215,17 @@ pub(super) unsafe fn two_by_two_rounding(
     sums: *const f32,
     before: &Waiting,
     next: *const bf16,
+    a_ahead: *const u8,
 ) {
     // SAFETY: the caller's; there are as many steps.
     unsafe {
         match strips.steps {
-            32.. => rounding::<32, 1>(strips, sums, before, next),
-            16.. => rounding::<16, 2>(strips, sums, before, next),
-            8.. => rounding::<8, 4>(strips, sums, before, next),
-            4.. => rounding::<4, 8>(strips, sums, before, next),
-            2.. => rounding::<2, 16>(strips, sums, before, next),
-            _ => rounding::<1, 32>(strips, sums, before, next),
+            32.. => rounding::<32, 1>(strips, sums, before, next, a_ahead),
+            16.. => rounding::<16, 2>(strips, sums, before, next, a_ahead),
+            8.. => rounding::<8, 4>(strips, sums, before, next, a_ahead),
+            4.. => rounding::<4, 8>(strips, sums, before, next, a_ahead),
+            2.. => rounding::<2, 16>(strips, sums, before, next, a_ahead),
+            _ => rounding::<1, 32>(strips, sums, before, next, a_ahead),
         }
     }
 }
@@ -237,8 +241,9 @@ unsafe fn rounding<const STEPS: usize, const ROWS: usize>(
     sums: *const f32,
     before: &Waiting,
     next: *const bf16,
+    a_ahead: *const u8,
 ) {
-    const { assert!(STEPS * ROWS == AHEAD_ROWS) };
+    const { assert!(STEPS * ROWS == AHEAD_ROWS && TILE == 16) };
     let &Strips {
         a,
         a_row_bytes,
@@ -285,13 +290,20 @@ unsafe fn rounding<const STEPS: usize, const ROWS: usize>(
                 "add {next}, {to_row}"
                 "add {to}, {to_row}"
                 ".endr"
+                "prefetcht1 [{a_ahead}]"
+                "prefetcht1 [{a_ahead} + {a_row}]"
+                "add {a_ahead}, 64"
             ),
             "jnz 2b",
             "mov {steps}, [{later}]",
             "test {steps}, {steps}",
             "jz 4f",
             "3:",
-            step!(),
+            step!(
+                "prefetcht1 [{a_ahead}]"
+                "prefetcht1 [{a_ahead} + {a_row}]"
+                "add {a_ahead}, 64"
+            ),
             "jnz 3b",
             "4:",
             "mov {a0}, [{later} + 8]",
@@ -307,12 +319,12 @@ unsafe fn rounding<const STEPS: usize, const ROWS: usize>(
             a_row = inout(reg) a_row_bytes => _,
             b = inout(reg) b => _,
             b_pair = in(reg) b_pair_bytes,
-            b_step = in(reg) TILE * b_pair_bytes,
             steps = inout(reg) STEPS => _,
             sums = inout(reg) sums => _,
             to = inout(reg) before.target => _,
             to_row = in(reg) before.stride.wrapping_mul(size_of::<bf16>()),
             next = inout(reg) next => _,
+            a_ahead = inout(reg) a_ahead => _,
             later = in(reg) later.as_ptr(),
             in("zmm29") bias[0],
             in("zmm30") bias[1],
@@ -350,7 +362,7 @@ pub(super) unsafe fn two_by_two_ahead(strips: &Strips, ahead: &Ahead) {
 /// As [`two_by_two`]; there are at least `STEPS` steps.
 #[inline(never)]
 unsafe fn asking<const STEPS: usize, const ROWS: usize>(strips: &Strips, ahead: &Ahead) {
-    const { assert!(STEPS * ROWS == AHEAD_ROWS) };
+    const { assert!(STEPS * ROWS == AHEAD_ROWS && TILE == 16) };
     let &Strips {
         a,
         a_row_bytes,
@@ -412,7 +424,6 @@ unsafe fn asking<const STEPS: usize, const ROWS: usize>(strips: &Strips, ahead: 
             a_row = inout(reg) a_row_bytes => _,
             b = inout(reg) b => _,
             b_pair = in(reg) b_pair_bytes,
-            b_step = in(reg) TILE * b_pair_bytes,
             steps = inout(reg) STEPS => _,
             c_ahead = inout(reg) ahead.c => _,
             c_ahead_row = in(reg) ahead.c_row_bytes,

@@ -1,10 +1,11 @@
 //! Products of tiles, AMX (`tdpbf16ps`): 16 x 32 by 32 x 16 numbers in one instruction, sixteen times the rate of f32.
 //!
 //! ```text
-//! for each block of k (at most 1024)
+//! for each block of k (at most 1024; all of it where C is bf16, whose sums cannot wait in C)
 //!     for each block of columns of B that fits half of L2:  pack it, unless that has been done
 //!         for each 32 rows of A:                            pack them, unless they can be read in place
 //!             for each 32 columns:  2 x 2 tiles of sums, all of the block of k        (`kernel`)
+//!                                 where C is bf16, the sums before are rounded meanwhile
 //! ```
 //!
 //! Operands are packed as for the dot product of pairs; a tile of B is sixteen pairs of a panel, a tile of A sixteen rows as they are.

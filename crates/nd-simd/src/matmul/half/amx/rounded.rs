@@ -12,6 +12,7 @@ use super::kernel::{Ahead, STEP, Strips, two_by_two_rounding};
 use crate::activations::{Activation, activate_rows};
 use crate::convert::narrow_bf16;
 use crate::matmul::half::Operand;
+use crate::matmul::half::dot::{first, narrow, widen};
 use crate::matmul::half::rounded::Rounded;
 use crate::matmul::half::task::Task;
 use crate::matmul::kernel::{Output, Store};
@@ -80,7 +81,7 @@ impl Rounder {
     /// Rounds what waits.
     ///
     /// # Safety
-    /// Its target may be written and its bias be read.
+    /// Its target may be written and its bias be read; what waits came from tiles, so the processor has the instructions.
     #[inline(always)]
     pub(super) unsafe fn finish(&mut self) {
         let wide = self.rooms[1 - self.next].as_mut_ptr();
@@ -105,14 +106,16 @@ impl Rounder {
     /// Whether a kernel may round what waits while it computes: a whole block, and nothing about it is rare.
     ///
     /// # Safety
-    /// As [`Rounder::finish`]; tiles prove that the processor has the instructions.
+    /// As [`Rounder::finish`].
     #[inline(always)]
     unsafe fn is_common(&self) -> bool {
         let Waiting {
             rows, cols, last, ..
         } = &self.waiting;
         // SAFETY: the caller's: a whole block has as many columns.
-        *rows == 2 * TILE && *cols == WIDE && unsafe { !last.may_make_denormal([!0; 2]) }
+        *rows == 2 * TILE
+            && *cols == WIDE
+            && (last.bias.is_null() || unsafe { !last.may_make_denormal([!0; 2]) })
     }
 }
 
@@ -151,8 +154,10 @@ impl Last {
         _mm512_set1_ps(if self.relu { 0.0 } else { f32::NEG_INFINITY })
     }
 
-    /// Whether sums of tiles, which are not denormal, may become so by the bias, because it is as small as they are: a sum of two numbers
-    /// is zero or at least the last place of the smaller.
+    /// Whether sums of tiles, which are not denormal, may become so by the bias.
+    ///
+    /// By none that is zero or at least 2^-102 in size: a denormal result would have a sum of about that size too, both would be
+    /// multiples of 2^-126, and so would be their sum, which then is zero or normal.
     ///
     /// # Safety
     /// As [`Last::bias`].
@@ -207,7 +212,8 @@ impl<A: Operand, B: Operand> RoundedPart<'_, '_, A, B> {
         unsafe {
             if rows > TILE && cols > TILE && rounder.is_common() {
                 let sums = rounder.rooms[1 - rounder.next].as_mut_ptr();
-                two_by_two_rounding(&strips, sums, &rounder.waiting, target);
+                let a = ahead.map_or(strips.a, |ahead| ahead.a);
+                two_by_two_rounding(&strips, sums, &rounder.waiting, target, a);
             } else {
                 sums(rows, cols, &strips, ahead);
                 rounder.finish();
@@ -293,7 +299,7 @@ impl<A: Operand, B: Operand> RoundedPart<'_, '_, A, B> {
             let c = to.c(row + stored, column);
             // SAFETY: these rows of C are ours, and there is room for them.
             unsafe {
-                widen(
+                widen_rows(
                     c,
                     to.c_row_stride(),
                     rows - stored,
@@ -314,6 +320,10 @@ impl<A: Operand, B: Operand> RoundedPart<'_, '_, A, B> {
                 ..strips
             };
             let is_last = start + len == k;
+            let ahead = ahead.map(|ahead| Ahead {
+                a: ahead.a.wrapping_add(start * size_of::<bf16>()),
+                ..*ahead
+            });
             let output = Output {
                 c: whole.wrapping_add(ours),
                 c_row_stride: WIDE,
@@ -323,19 +333,13 @@ impl<A: Operand, B: Operand> RoundedPart<'_, '_, A, B> {
             };
             // SAFETY: the caller's; the kernel writes all rows of as many tiles as `cols` needs.
             unsafe {
-                sums(rows, cols, &chain, ahead);
+                sums(rows, cols, &chain, ahead.as_ref());
                 let sums = chain.c.wrapping_add(ours);
                 finish(tiles.simd, sums, rows - stored, cols, output);
             }
             store = store.next();
         }
     }
-}
-
-/// A mask of the first `n` of 16 lanes.
-#[inline(always)]
-fn first(n: usize) -> __mmask16 {
-    ((1_u32 << n.min(16)) - 1) as __mmask16
 }
 
 /// Rounds rows of f32, [`WIDE`] apart, after bias and ReLU: of `ANY` numbers, or of sums as they come from tiles.
@@ -401,9 +405,9 @@ unsafe fn round_rows<const ANY: bool, const WHOLE: bool>(
             x
         });
         let to = target.wrapping_add(i * stride);
-        // SAFETY: both are 64 bytes of plain data; the caller's columns of a row.
+        // SAFETY: the caller's columns of a row.
         unsafe {
-            let rounded = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
+            let rounded = narrow(low, high);
             if WHOLE {
                 _mm512_storeu_si512(to.cast(), rounded);
             } else {
@@ -451,18 +455,155 @@ unsafe fn round_exactly(
 ///
 /// # Safety
 /// The rows may be read, the target be written.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-unsafe fn widen(source: *const bf16, stride: usize, rows: usize, cols: usize, target: *mut f32) {
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+unsafe fn widen_rows(
+    source: *const bf16,
+    stride: usize,
+    rows: usize,
+    cols: usize,
+    target: *mut f32,
+) {
     let masks = [first(cols), first(cols.saturating_sub(TILE))];
     for i in 0..rows {
         for (j, &mask) in masks.iter().enumerate() {
             let from = source.wrapping_add(i * stride + j * TILE);
             let to = target.wrapping_add(i * WIDE + j * TILE);
             // SAFETY: the caller's: columns of the mask.
-            unsafe {
-                let half = _mm256_maskz_loadu_epi16(mask, from.cast());
-                let wide = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(half));
-                _mm512_mask_storeu_ps(to, mask, _mm512_castsi512_ps(wide));
+            unsafe { _mm512_mask_storeu_ps(to, mask, widen(from, mask)) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::config::TileGuard;
+    use super::super::kernel::two_by_two;
+    use super::*;
+
+    /// Sums of tiles as they may be: no denormals.
+    const SUMS: [f32; 12] = [
+        0.0,
+        -0.0,
+        1.0,
+        // Half-way between two bf16, down and up.
+        257.0 / 256.0,
+        259.0 / 256.0,
+        -2.7,
+        f32::MIN_POSITIVE,
+        -1e-30,
+        3.4e38,
+        f32::INFINITY,
+        f32::NEG_INFINITY,
+        f32::NAN,
+    ];
+
+    #[test]
+    fn kernels_round_the_block_before_and_compute_their_own() {
+        if Tiles::new().is_none() {
+            return;
+        }
+        const STRIDE: usize = WIDE + 9;
+        let before: Vec<f32> = (0..2 * TILE * WIDE)
+            .map(|i| SUMS[(i * 7 + i / WIDE) % SUMS.len()])
+            .collect();
+        let with_specials: Vec<f32> = (0..WIDE)
+            .map(|j| [0.5, -0.0, 0.0, -1e30, f32::NEG_INFINITY, -1.0, f32::NAN][j % 7])
+            .collect();
+        let whole = |i: usize| bf16::from_f32((i * 7919 % 17) as f32 - 8.0);
+        for (top, bottom) in [(16, 16), (16, 3), (9, 9)] {
+            // SAFETY: there are tiles, their rows are from 1 to 16, and this is the only guard.
+            let _guard = unsafe { TileGuard::new(top, bottom) };
+            for steps in 1..=70 {
+                let depth = steps * STEP;
+                let a: Vec<bf16> = (0..(top + bottom) * depth).map(whole).collect();
+                let b: Vec<bf16> = (0..depth * WIDE).map(|i| whole(i + 5)).collect();
+                let (bias, relu) = (steps % 2 == 0, steps % 3 == 0);
+                let last = Last {
+                    bias: if bias {
+                        with_specials.as_ptr()
+                    } else {
+                        std::ptr::null()
+                    },
+                    relu,
+                };
+                let border = bf16::from_f32(77.0);
+                let mut rounded = vec![border; 2 * TILE * STRIDE];
+                let waiting = Waiting {
+                    target: rounded.as_mut_ptr(),
+                    stride: STRIDE,
+                    stored: 0,
+                    rows: 2 * TILE,
+                    cols: WIDE,
+                    last,
+                };
+                let [mut got, mut want] = [0, 1].map(|_| vec![f32::NAN; (top + bottom) * WIDE]);
+                let strips = |c: &mut Vec<f32>| Strips {
+                    a: a.as_ptr().cast(),
+                    a_row_bytes: 2 * depth,
+                    top,
+                    b: b.as_ptr().cast(),
+                    b_pair_bytes: 4 * WIDE,
+                    steps,
+                    c: c.as_mut_ptr(),
+                    c_row_bytes: 4 * WIDE,
+                };
+                let nothing: *const u8 = std::ptr::null();
+                // SAFETY: the guard is alive; A has `depth` numbers in each row, B as many rows in pairs, C all rows; the block before and
+                // its target are whole. What is asked for may be nothing.
+                unsafe {
+                    assert!(bias || !last.may_make_denormal([!0; 2]));
+                    two_by_two(&strips(&mut want));
+                    let (before, next) = (before.as_ptr(), rounded.as_ptr());
+                    two_by_two_rounding(&strips(&mut got), before, &waiting, next, nothing);
+                }
+                assert_eq!(got, want, "{top} + {bottom} rows, {steps} steps");
+                for (at, got) in rounded.iter().enumerate() {
+                    let (i, j) = (at / STRIDE, at % STRIDE);
+                    if j >= WIDE {
+                        assert_eq!(*got, border, "{i}, {j}");
+                        continue;
+                    }
+                    let mut x = before[i * WIDE + j];
+                    if bias {
+                        x += with_specials[j];
+                    }
+                    if relu && x < 0.0 {
+                        x = 0.0;
+                    }
+                    let want = bf16::from_f32_const(x);
+                    let same = got.to_bits() == want.to_bits()
+                        || got.is_nan() && want.is_nan()
+                        || relu && x == 0.0 && got.to_bits() << 1 == 0;
+                    assert!(
+                        same,
+                        "{steps} steps, {i}, {j}: {got} instead of {want} of {x}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_bias_that_can_make_sums_denormal_is_seen() {
+        if Tiles::new().is_none() {
+            return;
+        }
+        for tiny in [1e-45, -1e-39, f32::MIN_POSITIVE, 2.0_f32.powi(-103)] {
+            for place in [0, 15, 16, 31] {
+                let mut bias = [0.0; WIDE];
+                bias[3] = -0.0;
+                bias[4] = -(2.0_f32.powi(-102));
+                bias[5] = f32::NAN;
+                let last = |bias: &[f32; WIDE]| Last {
+                    bias: bias.as_ptr(),
+                    relu: false,
+                };
+                // SAFETY: tiles prove that the processor has the instructions; the bias is whole.
+                unsafe {
+                    assert!(!last(&bias).may_make_denormal([!0; 2]));
+                    bias[place] = tiny;
+                    assert!(last(&bias).may_make_denormal([!0; 2]), "{tiny} at {place}");
+                }
             }
         }
     }
