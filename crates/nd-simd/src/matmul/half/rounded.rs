@@ -1,6 +1,6 @@
 //! Products whose results are rounded to sixteen bits on their way out.
 //!
-//! Where tiles multiply and C is bf16, each block of sums is rounded while it is in the first cache level (`amx::rounded`). Everywhere else:
+//! Where tiles multiply and C is bf16, each block of sums is rounded while it is in the first cache level (`amx::rounding`). Everywhere else:
 //!
 //! ```text
 //! pack or widen B once, if several blocks of rows read it

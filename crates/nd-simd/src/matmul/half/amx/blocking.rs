@@ -9,7 +9,7 @@ use super::Tiles;
 use super::config::{TILE, TileGuard};
 use super::finish::WIDE;
 use super::kernel::{Ahead, STEP, Strips};
-use super::rounded::{RoundedPart, Rounder};
+use super::rounding::{RoundedPart, Rounder};
 use crate::matmul::half::Operand;
 use crate::matmul::half::engine::Engine;
 use crate::matmul::half::pack::{PANEL, PackedBf16, pack_panels, packed_bf16_len, padded_rows};
@@ -530,7 +530,8 @@ mod tests {
 
     #[test]
     fn blocks_of_columns_are_whole_panels() {
-        for depth in (STEP..=K_BLOCK).step_by(STEP) {
+        // All of k where C is rounded.
+        for depth in (STEP..=20 * K_BLOCK).step_by(STEP) {
             for m in [1, 32, 33, 1000] {
                 for keeps_strips in [false, true] {
                     let width = block_width(m, depth, keeps_strips);

@@ -17,7 +17,7 @@
 use nd_core::bf16;
 
 use super::config::TILE;
-use super::rounded::Waiting;
+use super::rounding::Waiting;
 
 /// Numbers of k in a step.
 pub(super) const STEP: usize = 2 * TILE;
@@ -179,7 +179,69 @@ kernel!(
     ]
 );
 
-/// A step of two by two tiles, with more instructions after the loads of B. To the next pairs of B it is [`TILE`] times the distance of
+/// Two by two tiles that ask for two rows of A with each step, and do more with the first `$steps`: `$rows` times each what `$more` says, which has
+/// the operands that follow it. Evaluated in an unsafe block, for as many steps at least.
+macro_rules! two_by_two_with {
+    ($strips:expr, $a_ahead:expr, $steps:ident times $rows:ident, [$($more:literal)*], $($operands:tt)*) => {{
+        const { assert!($steps * $rows == AHEAD_ROWS && TILE == 16) };
+        let &Strips {
+            a,
+            a_row_bytes,
+            top,
+            b,
+            b_pair_bytes,
+            steps,
+            c,
+            c_row_bytes,
+        } = $strips;
+        debug_assert!(steps >= $steps);
+        // For registers that are free when the sums are done.
+        let later = [
+            steps - $steps,
+            c.expose_provenance(),
+            c.wrapping_byte_add(top * c_row_bytes).expose_provenance(),
+            c_row_bytes,
+        ];
+        std::arch::asm!(
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "tilezero tmm2",
+            "tilezero tmm3",
+            "2:",
+            step!(".rept {rows}" $($more)* ".endr"),
+            "jnz 2b",
+            "mov {steps}, [{later}]",
+            "test {steps}, {steps}",
+            "jz 4f",
+            "3:",
+            step!(),
+            "jnz 3b",
+            "4:",
+            "mov {a0}, [{later} + 8]",
+            "mov {a1}, [{later} + 16]",
+            "mov {a_row}, [{later} + 24]",
+            "tilestored [{a0} + {a_row}*1], tmm0",
+            "tilestored [{a0} + {a_row}*1 + 64], tmm1",
+            "tilestored [{a1} + {a_row}*1], tmm2",
+            "tilestored [{a1} + {a_row}*1 + 64], tmm3",
+            rows = const $rows,
+            a0 = inout(reg) a => _,
+            a1 = inout(reg) a.wrapping_add(top * a_row_bytes) => _,
+            a_row = inout(reg) a_row_bytes => _,
+            a_ahead = inout(reg) $a_ahead => _,
+            b = inout(reg) b => _,
+            b_pair = in(reg) b_pair_bytes,
+            steps = inout(reg) $steps => _,
+            later = in(reg) later.as_ptr(),
+            $($operands)*
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack),
+        );
+    }};
+}
+
+/// A step of [`two_by_two_with`], with more instructions after the loads of B. To the next pairs of B it is [`TILE`] times the distance of
 /// two, which has no register of its own.
 macro_rules! step {
     ($($more:literal)*) => {
@@ -188,6 +250,9 @@ macro_rules! step {
             "tileloadd tmm6, [{b} + {b_pair}*1]\n",
             "tileloadd tmm7, [{b} + {b_pair}*1 + 64]\n",
             $($more, "\n",)*
+            "prefetcht1 [{a_ahead}]\n",
+            "prefetcht1 [{a_ahead} + {a_row}]\n",
+            "add {a_ahead}, 64\n",
             "tdpbf16ps tmm0, tmm4, tmm6\n",
             "tdpbf16ps tmm1, tmm4, tmm7\n",
             "tileloadd tmm5, [{a1} + {a_row}*1]\n",
@@ -200,6 +265,51 @@ macro_rules! step {
             "dec {steps}\n",
         )
     };
+}
+
+/// Calls `$kernel` for as many first steps as a power of two can be, and as many times with each as make up [`AHEAD_ROWS`].
+macro_rules! by_steps {
+    ($kernel:ident, $strips:expr, $($more:expr),*) => {
+        match $strips.steps {
+            32.. => $kernel::<32, 1>($strips, $($more),*),
+            16.. => $kernel::<16, 2>($strips, $($more),*),
+            8.. => $kernel::<8, 4>($strips, $($more),*),
+            4.. => $kernel::<4, 8>($strips, $($more),*),
+            2.. => $kernel::<2, 16>($strips, $($more),*),
+            _ => $kernel::<1, 32>($strips, $($more),*),
+        }
+    };
+}
+
+/// [`two_by_two`], which asks for what comes next: in its first steps for the rows of C, equally many with each; in all of them for the
+/// rows of A.
+///
+/// # Safety
+/// As [`two_by_two`].
+pub(super) unsafe fn two_by_two_ahead(strips: &Strips, ahead: &Ahead) {
+    // SAFETY: the caller's; there are as many steps.
+    unsafe { by_steps!(asking, strips, ahead) }
+}
+
+/// [`two_by_two_ahead`] for `STEPS` steps that ask for `ROWS` rows of C each.
+///
+/// # Safety
+/// As [`two_by_two`]; there are at least `STEPS` steps.
+#[inline(never)]
+unsafe fn asking<const STEPS: usize, const ROWS: usize>(strips: &Strips, ahead: &Ahead) {
+    // SAFETY: as `two_by_two`; `later` is read while it is alive, and what is asked for is a hint.
+    unsafe {
+        two_by_two_with!(
+            strips, ahead.a, STEPS times ROWS,
+            [
+                "prefetchw [{c_ahead}]"
+                "prefetchw [{c_ahead} + 64]"
+                "add {c_ahead}, {c_ahead_row}"
+            ],
+            c_ahead = inout(reg) ahead.c => _,
+            c_ahead_row = in(reg) ahead.c_row_bytes,
+        );
+    }
 }
 
 /// [`two_by_two`], which rounds the sums before its own, a whole block: in its first steps, equally many rows with each. Tile products wait
@@ -218,16 +328,7 @@ pub(super) unsafe fn two_by_two_rounding(
     a_ahead: *const u8,
 ) {
     // SAFETY: the caller's; there are as many steps.
-    unsafe {
-        match strips.steps {
-            32.. => rounding::<32, 1>(strips, sums, before, next, a_ahead),
-            16.. => rounding::<16, 2>(strips, sums, before, next, a_ahead),
-            8.. => rounding::<8, 4>(strips, sums, before, next, a_ahead),
-            4.. => rounding::<4, 8>(strips, sums, before, next, a_ahead),
-            2.. => rounding::<2, 16>(strips, sums, before, next, a_ahead),
-            _ => rounding::<1, 32>(strips, sums, before, next, a_ahead),
-        }
-    }
+    unsafe { by_steps!(rounding, strips, sums, before, next, a_ahead) }
 }
 
 /// [`two_by_two_rounding`] with `ROWS` rows in each of the first `STEPS` steps.
@@ -243,25 +344,6 @@ unsafe fn rounding<const STEPS: usize, const ROWS: usize>(
     next: *const bf16,
     a_ahead: *const u8,
 ) {
-    const { assert!(STEPS * ROWS == AHEAD_ROWS && TILE == 16) };
-    let &Strips {
-        a,
-        a_row_bytes,
-        top,
-        b,
-        b_pair_bytes,
-        steps,
-        c,
-        c_row_bytes,
-    } = strips;
-    debug_assert!(steps >= STEPS);
-    // For registers that are free when the sums are done.
-    let later = [
-        steps - STEPS,
-        c.expose_provenance(),
-        c.wrapping_byte_add(top * c_row_bytes).expose_provenance(),
-        c_row_bytes,
-    ];
     // SAFETY: the caller's: the block is whole.
     let bias = unsafe { before.last.bias([!0; 2]) };
     // Registers from the sixteenth on have no halves that older instructions would have to keep: after others, the first of those, and the first
@@ -269,14 +351,9 @@ unsafe fn rounding<const STEPS: usize, const ROWS: usize>(
     // SAFETY: as `two_by_two`; `later` is read while it is alive; the rows that are rounded are the caller's, and what is asked for
     // is a hint.
     unsafe {
-        std::arch::asm!(
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "tilezero tmm2",
-            "tilezero tmm3",
-            "2:",
-            step!(
-                ".rept {rows}"
+        two_by_two_with!(
+            strips, a_ahead, STEPS times ROWS,
+            [
                 "vmovups zmm27, [{sums}]"
                 "vmovups zmm28, [{sums} + 64]"
                 "vaddps zmm27, zmm27, zmm29"
@@ -289,149 +366,15 @@ unsafe fn rounding<const STEPS: usize, const ROWS: usize>(
                 "add {sums}, 128"
                 "add {next}, {to_row}"
                 "add {to}, {to_row}"
-                ".endr"
-                "prefetcht1 [{a_ahead}]"
-                "prefetcht1 [{a_ahead} + {a_row}]"
-                "add {a_ahead}, 64"
-            ),
-            "jnz 2b",
-            "mov {steps}, [{later}]",
-            "test {steps}, {steps}",
-            "jz 4f",
-            "3:",
-            step!(
-                "prefetcht1 [{a_ahead}]"
-                "prefetcht1 [{a_ahead} + {a_row}]"
-                "add {a_ahead}, 64"
-            ),
-            "jnz 3b",
-            "4:",
-            "mov {a0}, [{later} + 8]",
-            "mov {a1}, [{later} + 16]",
-            "mov {a_row}, [{later} + 24]",
-            "tilestored [{a0} + {a_row}*1], tmm0",
-            "tilestored [{a0} + {a_row}*1 + 64], tmm1",
-            "tilestored [{a1} + {a_row}*1], tmm2",
-            "tilestored [{a1} + {a_row}*1 + 64], tmm3",
-            rows = const ROWS,
-            a0 = inout(reg) a => _,
-            a1 = inout(reg) a.wrapping_add(top * a_row_bytes) => _,
-            a_row = inout(reg) a_row_bytes => _,
-            b = inout(reg) b => _,
-            b_pair = in(reg) b_pair_bytes,
-            steps = inout(reg) STEPS => _,
+            ],
             sums = inout(reg) sums => _,
             to = inout(reg) before.target => _,
             to_row = in(reg) before.stride.wrapping_mul(size_of::<bf16>()),
             next = inout(reg) next => _,
-            a_ahead = inout(reg) a_ahead => _,
-            later = in(reg) later.as_ptr(),
             in("zmm29") bias[0],
             in("zmm30") bias[1],
             in("zmm31") before.last.least(),
             out("zmm27") _, out("zmm28") _,
-            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-            options(nostack),
-        );
-    }
-}
-
-/// [`two_by_two`], which asks for what comes next: in its first steps, as many as a power of two can be, for the rows of C, equally many with
-/// each; in all of them for the rows of A.
-///
-/// # Safety
-/// As [`two_by_two`].
-pub(super) unsafe fn two_by_two_ahead(strips: &Strips, ahead: &Ahead) {
-    // SAFETY: the caller's; there are as many steps.
-    unsafe {
-        match strips.steps {
-            32.. => asking::<32, 1>(strips, ahead),
-            16.. => asking::<16, 2>(strips, ahead),
-            8.. => asking::<8, 4>(strips, ahead),
-            4.. => asking::<4, 8>(strips, ahead),
-            2.. => asking::<2, 16>(strips, ahead),
-            _ => asking::<1, 32>(strips, ahead),
-        }
-    }
-}
-
-/// [`two_by_two_ahead`] for `STEPS` steps that ask for `ROWS` rows of C each.
-///
-/// # Safety
-/// As [`two_by_two`]; there are at least `STEPS` steps.
-#[inline(never)]
-unsafe fn asking<const STEPS: usize, const ROWS: usize>(strips: &Strips, ahead: &Ahead) {
-    const { assert!(STEPS * ROWS == AHEAD_ROWS && TILE == 16) };
-    let &Strips {
-        a,
-        a_row_bytes,
-        top,
-        b,
-        b_pair_bytes,
-        steps,
-        c,
-        c_row_bytes,
-    } = strips;
-    debug_assert!(steps >= STEPS);
-    // For registers that are free when the sums are done.
-    let later = [
-        steps - STEPS,
-        c.expose_provenance(),
-        c.wrapping_byte_add(top * c_row_bytes).expose_provenance(),
-        c_row_bytes,
-    ];
-    // SAFETY: as `two_by_two`; `later` is read while it is alive, and what is asked for is a hint.
-    unsafe {
-        std::arch::asm!(
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "tilezero tmm2",
-            "tilezero tmm3",
-            "2:",
-            step!(
-                ".rept {rows}"
-                "prefetchw [{c_ahead}]"
-                "prefetchw [{c_ahead} + 64]"
-                "add {c_ahead}, {c_ahead_row}"
-                ".endr"
-                "prefetcht1 [{a_ahead}]"
-                "prefetcht1 [{a_ahead} + {a_row}]"
-                "add {a_ahead}, 64"
-            ),
-            "jnz 2b",
-            "mov {steps}, [{later}]",
-            "test {steps}, {steps}",
-            "jz 4f",
-            "3:",
-            step!(
-                "prefetcht1 [{a_ahead}]"
-                "prefetcht1 [{a_ahead} + {a_row}]"
-                "add {a_ahead}, 64"
-            ),
-            "jnz 3b",
-            "4:",
-            "mov {a0}, [{later} + 8]",
-            "mov {a1}, [{later} + 16]",
-            "mov {a_row}, [{later} + 24]",
-            "tilestored [{a0} + {a_row}*1], tmm0",
-            "tilestored [{a0} + {a_row}*1 + 64], tmm1",
-            "tilestored [{a1} + {a_row}*1], tmm2",
-            "tilestored [{a1} + {a_row}*1 + 64], tmm3",
-            rows = const ROWS,
-            a0 = inout(reg) a => _,
-            a1 = inout(reg) a.wrapping_add(top * a_row_bytes) => _,
-            a_row = inout(reg) a_row_bytes => _,
-            b = inout(reg) b => _,
-            b_pair = in(reg) b_pair_bytes,
-            steps = inout(reg) STEPS => _,
-            c_ahead = inout(reg) ahead.c => _,
-            c_ahead_row = in(reg) ahead.c_row_bytes,
-            a_ahead = inout(reg) ahead.a => _,
-            later = in(reg) later.as_ptr(),
-            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-            options(nostack),
         );
     }
 }

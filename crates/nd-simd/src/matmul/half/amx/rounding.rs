@@ -96,8 +96,8 @@ impl Rounder {
         if rows > 0 {
             // SAFETY: the caller's; the room holds the sums of tiles.
             unsafe {
-                let sums = wide.wrapping_add(stored * WIDE);
-                round::<false>(sums, rows, cols, last, target, stride);
+                let first = wide.wrapping_add(stored * WIDE);
+                round::<false>(first, rows, cols, last, target, stride);
             }
             self.waiting.rows = 0;
         }
@@ -211,9 +211,9 @@ impl<A: Operand, B: Operand> RoundedPart<'_, '_, A, B> {
         // SAFETY: the caller's; the kernel writes all rows of as many tiles as `cols` needs.
         unsafe {
             if rows > TILE && cols > TILE && rounder.is_common() {
-                let sums = rounder.rooms[1 - rounder.next].as_mut_ptr();
+                let before = rounder.rooms[1 - rounder.next].as_mut_ptr();
                 let a = ahead.map_or(strips.a, |ahead| ahead.a);
-                two_by_two_rounding(&strips, sums, &rounder.waiting, target, a);
+                two_by_two_rounding(&strips, before, &rounder.waiting, target, a);
             } else {
                 sums(rows, cols, &strips, ahead);
                 rounder.finish();
@@ -334,8 +334,8 @@ impl<A: Operand, B: Operand> RoundedPart<'_, '_, A, B> {
             // SAFETY: the caller's; the kernel writes all rows of as many tiles as `cols` needs.
             unsafe {
                 sums(rows, cols, &chain, ahead.as_ref());
-                let sums = chain.c.wrapping_add(ours);
-                finish(tiles.simd, sums, rows - stored, cols, output);
+                let added = chain.c.wrapping_add(ours);
+                finish(tiles.simd, added, rows - stored, cols, output);
             }
             store = store.next();
         }
