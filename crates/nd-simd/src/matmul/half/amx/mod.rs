@@ -13,7 +13,7 @@
 //! * `detect`: the processor, the system and the permission;
 //! * `config`: the shapes of the tiles and how long they hold;
 //! * `kernel`: the sums, in assembly, because rustc has no stable intrinsics for tiles;
-//! * `finish`: from the sums to C; `rounding`, to one of bf16;
+//! * `finish`: from the sums to C; `rounding`, to one of bf16, by `rows`;
 //! * `blocking`: the loops above.
 //!
 //! What the loops are about is the second cache level: the kernel reads 64 bytes a cycle, and L1 keeps neither operand while k is long. So B
@@ -34,6 +34,7 @@ mod detect;
 mod finish;
 mod kernel;
 mod rounding;
+mod rows;
 
 use pulp::x86::V4;
 

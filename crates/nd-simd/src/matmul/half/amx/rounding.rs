@@ -1,7 +1,5 @@
 //! From the sums of a block to a C of bf16: rounded while they are in the first cache level.
 
-use std::arch::x86_64::*;
-
 use nd_core::bf16;
 
 use super::Tiles;
@@ -9,10 +7,9 @@ use super::blocking::chain_depth;
 use super::config::TILE;
 use super::finish::{Room, WIDE, finish, sums};
 use super::kernel::{Ahead, STEP, Strips, two_by_two_rounding};
+use super::rows::{Last, round, widen_rows};
 use crate::activations::{Activation, activate_rows};
-use crate::convert::narrow_bf16;
 use crate::matmul::half::Operand;
-use crate::matmul::half::dot::{first, narrow, widen};
 use crate::matmul::half::rounded::Rounded;
 use crate::matmul::half::task::Task;
 use crate::matmul::kernel::{Output, Store};
@@ -116,64 +113,6 @@ impl Rounder {
         *rows == 2 * TILE
             && *cols == WIDE
             && (last.bias.is_null() || unsafe { !last.may_make_denormal([!0; 2]) })
-    }
-}
-
-/// What is done to sums on their way.
-#[derive(Clone, Copy)]
-pub(super) struct Last {
-    /// One value for each column, or null.
-    bias: *const f32,
-    relu: bool,
-}
-
-impl Last {
-    const NOTHING: Self = Self {
-        bias: std::ptr::null(),
-        relu: false,
-    };
-
-    /// What is added to each row: nothing changes if there is no bias.
-    ///
-    /// # Safety
-    /// The bias may be read at the columns of the masks.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-    pub(super) unsafe fn bias(&self, masks: [__mmask16; 2]) -> [__m512; 2] {
-        if self.bias.is_null() {
-            return [_mm512_set1_ps(-0.0); 2];
-        }
-        // SAFETY: the caller's.
-        [0, 1].map(|j| unsafe { _mm512_maskz_loadu_ps(masks[j], self.bias.wrapping_add(j * TILE)) })
-    }
-
-    /// The least that a result can be.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-    pub(super) fn least(&self) -> __m512 {
-        _mm512_set1_ps(if self.relu { 0.0 } else { f32::NEG_INFINITY })
-    }
-
-    /// Whether sums of tiles, which are not denormal, may become so by the bias.
-    ///
-    /// By none that is zero or at least 2^-102 in size: a denormal result would have a sum of about that size too, both would be
-    /// multiples of 2^-126, and so would be their sum, which then is zero or normal.
-    ///
-    /// # Safety
-    /// As [`Last::bias`].
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-    unsafe fn may_make_denormal(&self, masks: [__mmask16; 2]) -> bool {
-        /// 24 binary places above the smallest normal number.
-        const SMALL: f32 = f32::MIN_POSITIVE * (1 << 24) as f32;
-        let mut small = 0;
-        // SAFETY: the caller's.
-        for bias in unsafe { self.bias(masks) } {
-            let size = _mm512_abs_ps(bias);
-            let bits = _mm512_castps_si512(size);
-            small |= _mm512_cmp_ps_mask::<_CMP_LT_OQ>(size, _mm512_set1_ps(SMALL))
-                & _mm512_test_epi32_mask(bits, bits);
-        }
-        small != 0
     }
 }
 
@@ -342,138 +281,6 @@ impl<A: Operand, B: Operand> RoundedPart<'_, '_, A, B> {
     }
 }
 
-/// Rounds rows of f32, [`WIDE`] apart, after bias and ReLU: of `ANY` numbers, or of sums as they come from tiles.
-///
-/// # Safety
-/// The numbers and the bias may be read, the target be written; tiles prove that the processor has the instructions.
-#[inline(always)]
-unsafe fn round<const ANY: bool>(
-    wide: *const f32,
-    rows: usize,
-    cols: usize,
-    last: Last,
-    target: *mut bf16,
-    stride: usize,
-) {
-    // SAFETY: the caller's.
-    unsafe {
-        let normal = if cols == WIDE {
-            round_rows::<ANY, true>(wide, rows, cols, last, target, stride)
-        } else {
-            round_rows::<ANY, false>(wide, rows, cols, last, target, stride)
-        };
-        if !normal {
-            round_exactly(wide, rows, cols, last, target, stride);
-        }
-    }
-}
-
-/// [`round`] with the processor's own rounding; `false` if one of the numbers is or might be denormal, for which it puts zero.
-///
-/// # Safety
-/// As [`round`]; there are [`WIDE`] columns if `WHOLE`.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-unsafe fn round_rows<const ANY: bool, const WHOLE: bool>(
-    wide: *const f32,
-    rows: usize,
-    cols: usize,
-    last: Last,
-    target: *mut bf16,
-    stride: usize,
-) -> bool {
-    const DENORMAL: i32 = 0x20;
-    let masks = [first(cols), first(cols.saturating_sub(TILE))];
-    let both = u32::from(masks[0]) | u32::from(masks[1]) << 16;
-    // SAFETY: the caller's.
-    let (bias, least) = unsafe { (last.bias(masks), last.least()) };
-    let mut denormal = 0;
-    for i in 0..rows {
-        let [low, high] = [0, 1].map(|j| {
-            let from = wide.wrapping_add(i * WIDE + j * TILE);
-            let x = if WHOLE {
-                // SAFETY: the caller's.
-                unsafe { _mm512_loadu_ps(from) }
-            } else {
-                // SAFETY: the caller's: columns of the mask.
-                unsafe { _mm512_maskz_loadu_ps(masks[j], from) }
-            };
-            // The second operand when either is NaN, so NaN stays.
-            let x = _mm512_max_ps(least, _mm512_add_ps(x, bias[j]));
-            if ANY {
-                denormal |= _mm512_fpclass_ps_mask::<DENORMAL>(x);
-            }
-            x
-        });
-        let to = target.wrapping_add(i * stride);
-        // SAFETY: the caller's columns of a row.
-        unsafe {
-            let rounded = narrow(low, high);
-            if WHOLE {
-                _mm512_storeu_si512(to.cast(), rounded);
-            } else {
-                _mm512_mask_storeu_epi16(to.cast(), both, rounded);
-            }
-        }
-    }
-    // SAFETY: the caller's.
-    denormal == 0 && (ANY || unsafe { !last.may_make_denormal(masks) })
-}
-
-/// [`round_rows`], number by number and right for denormals.
-///
-/// # Safety
-/// As [`round_rows`].
-#[cold]
-#[inline(never)]
-unsafe fn round_exactly(
-    wide: *const f32,
-    rows: usize,
-    cols: usize,
-    last: Last,
-    target: *mut bf16,
-    stride: usize,
-) {
-    for i in 0..rows {
-        for j in 0..cols {
-            // SAFETY: the caller's.
-            unsafe {
-                let mut x = *wide.add(i * WIDE + j);
-                if !last.bias.is_null() {
-                    x += *last.bias.add(j);
-                }
-                // A NaN is not less than zero, and stays.
-                if last.relu && x < 0.0 {
-                    x = 0.0;
-                }
-                *target.add(i * stride + j) = bf16::from_bits(narrow_bf16(x));
-            }
-        }
-    }
-}
-
-/// Rows of bf16 as f32, [`WIDE`] apart.
-///
-/// # Safety
-/// The rows may be read, the target be written.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-unsafe fn widen_rows(
-    source: *const bf16,
-    stride: usize,
-    rows: usize,
-    cols: usize,
-    target: *mut f32,
-) {
-    let masks = [first(cols), first(cols.saturating_sub(TILE))];
-    for i in 0..rows {
-        for (j, &mask) in masks.iter().enumerate() {
-            let from = source.wrapping_add(i * stride + j * TILE);
-            let to = target.wrapping_add(i * WIDE + j * TILE);
-            // SAFETY: the caller's: columns of the mask.
-            unsafe { _mm512_mask_storeu_ps(to, mask, widen(from, mask)) };
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::config::TileGuard;
@@ -578,31 +385,6 @@ mod tests {
                         same,
                         "{steps} steps, {i}, {j}: {got} instead of {want} of {x}"
                     );
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_bias_that_can_make_sums_denormal_is_seen() {
-        if Tiles::new().is_none() {
-            return;
-        }
-        for tiny in [1e-45, -1e-39, f32::MIN_POSITIVE, 2.0_f32.powi(-103)] {
-            for place in [0, 15, 16, 31] {
-                let mut bias = [0.0; WIDE];
-                bias[3] = -0.0;
-                bias[4] = -(2.0_f32.powi(-102));
-                bias[5] = f32::NAN;
-                let last = |bias: &[f32; WIDE]| Last {
-                    bias: bias.as_ptr(),
-                    relu: false,
-                };
-                // SAFETY: tiles prove that the processor has the instructions; the bias is whole.
-                unsafe {
-                    assert!(!last(&bias).may_make_denormal([!0; 2]));
-                    bias[place] = tiny;
-                    assert!(last(&bias).may_make_denormal([!0; 2]), "{tiny} at {place}");
                 }
             }
         }
