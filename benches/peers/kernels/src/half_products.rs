@@ -55,26 +55,33 @@ fn plan(level: SimdLevel, threads: usize, rounds: bool, (m, k, n): (usize, usize
         let (a, b) = (round(&a32), round(&b32));
         let mut packed = Buffer::zeroed(packed_bf16_len(k, n));
         pack_bf16(level, MatRef::row_major(&b[..], k, n), &mut packed);
+        let packed = Rc::new(packed);
         let again = Rc::clone(&a);
-        let (ours, ours_packed) = if rounds {
-            (
-                rounding(m * n, "nd-simd", move |c| {
-                    multiply(level, threads, m, k, n, &a, &b, c);
-                }),
-                rounding(m * n, "nd-simd, packed B", move |c| {
-                    multiply_by_packed(level, threads, m, k, n, &again, &packed, c);
-                }),
-            )
-        } else {
-            (
-                by("nd-simd", move |c| {
-                    multiply(level, threads, m, k, n, &a, &b, c);
-                }),
-                by("nd-simd, packed B", move |c| {
-                    multiply_by_packed(level, threads, m, k, n, &again, &packed, c);
-                }),
-            )
-        };
+        let sizes = [m, k, n];
+        let ours = contestant(
+            "nd-simd",
+            rounds,
+            Ours {
+                level,
+                threads,
+                sizes,
+                a,
+                b,
+                is_packed: false,
+            },
+        );
+        let ours_packed = contestant(
+            "nd-simd, packed B",
+            rounds,
+            Ours {
+                level,
+                threads,
+                sizes,
+                a: again,
+                b: packed,
+                is_packed: true,
+            },
+        );
         let f32_peer = by("gemm in f32", move |c| {
             gemm_row_major(threads, m, k, n, &a32, &b32, c);
         });
@@ -101,57 +108,54 @@ fn plan(level: SimdLevel, threads: usize, rounds: bool, (m, k, n): (usize, usize
     }
 }
 
-/// A contestant that writes bf16, to a place of its own.
-fn rounding(
-    len: usize,
-    name: &'static str,
-    mut call: impl FnMut(&mut [bf16]) + 'static,
-) -> Contestant {
-    let place = Rc::new(RefCell::new(Buffer::<bf16>::zeroed(len)));
-    let shown = Rc::clone(&place);
+/// Our product of bf16.
+struct Ours {
+    level: SimdLevel,
+    threads: usize,
+    sizes: [usize; 3],
+    a: Rc<Buffer<bf16>>,
+    b: Rc<Buffer<bf16>>,
+    /// Whether `b` was packed before the clock starts.
+    is_packed: bool,
+}
+
+impl Ours {
+    fn multiply<C: Operand>(&self, c: &mut [C]) {
+        let (level, [m, k, n]) = (self.level, self.sizes);
+        let a = MatRef::row_major(&self.a[..], m, k);
+        let (c, none) = (MatMut::row_major(c, m, n), Epilogue::default());
+        if self.is_packed {
+            let b = PackedBf16::new(&self.b, k, n);
+            let multiply = if self.threads == 1 {
+                multiply_packed
+            } else {
+                multiply_packed_parallel
+            };
+            multiply(level, 1.0, a, b, 0.0, c, none);
+        } else {
+            let b = MatRef::row_major(&self.b[..], k, n);
+            let multiply = if self.threads == 1 {
+                multiply_half
+            } else {
+                multiply_half_parallel
+            };
+            multiply(level, Precision::Bf16, 1.0, a, b, 0.0, c, none);
+        }
+    }
+}
+
+/// Ours as a contestant; one that rounds writes bf16, to a place of its own.
+fn contestant(name: &'static str, rounds: bool, ours: Ours) -> Contestant {
+    if !rounds {
+        return by(name, move |c| ours.multiply(c));
+    }
+    let [m, _, n] = ours.sizes;
+    let place = Rc::new(RefCell::new(Buffer::<bf16>::zeroed(m * n)));
+    let (shown, level) = (Rc::clone(&place), ours.level);
     Contestant {
         show: Some(Box::new(move |c| {
-            nd_simd::convert::bf16_to_f32(SimdLevel::current(), &shown.borrow(), c);
+            nd_simd::convert::bf16_to_f32(level, &shown.borrow(), c);
         })),
-        ..by(name, move |_| call(&mut place.borrow_mut()))
-    }
-}
-
-fn multiply<C: Operand>(
-    level: SimdLevel,
-    threads: usize,
-    m: usize,
-    k: usize,
-    n: usize,
-    a: &[bf16],
-    b: &[bf16],
-    c: &mut [C],
-) {
-    let (a, b) = (MatRef::row_major(a, m, k), MatRef::row_major(b, k, n));
-    let (c, none) = (MatMut::row_major(c, m, n), Epilogue::default());
-    let precision = Precision::Bf16;
-    if threads == 1 {
-        multiply_half(level, precision, 1.0, a, b, 0.0, c, none);
-    } else {
-        multiply_half_parallel(level, precision, 1.0, a, b, 0.0, c, none);
-    }
-}
-
-fn multiply_by_packed<C: Operand>(
-    level: SimdLevel,
-    threads: usize,
-    m: usize,
-    k: usize,
-    n: usize,
-    a: &[bf16],
-    b: &[bf16],
-    c: &mut [C],
-) {
-    let (a, b) = (MatRef::row_major(a, m, k), PackedBf16::new(b, k, n));
-    let (c, none) = (MatMut::row_major(c, m, n), Epilogue::default());
-    if threads == 1 {
-        multiply_packed(level, 1.0, a, b, 0.0, c, none);
-    } else {
-        multiply_packed_parallel(level, 1.0, a, b, 0.0, c, none);
+        ..by(name, move |_| ours.multiply(&mut place.borrow_mut()[..]))
     }
 }

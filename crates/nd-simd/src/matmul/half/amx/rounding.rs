@@ -117,6 +117,18 @@ impl Rounder {
 }
 
 impl<A: Operand, B: Operand> RoundedPart<'_, '_, A, B> {
+    /// The rows that are ours.
+    #[inline(always)]
+    fn own_rows(&self) -> usize {
+        self.rows - self.stored
+    }
+
+    /// The place of the first of them in C.
+    #[inline(always)]
+    fn target(&self) -> *mut bf16 {
+        self.to.c(self.row + self.stored, self.column)
+    }
+
     /// Computes the block; what `rounder` then holds of it reaches C with the next block or [`Rounder::finish`].
     ///
     /// # Safety
@@ -130,31 +142,23 @@ impl<A: Operand, B: Operand> RoundedPart<'_, '_, A, B> {
         ahead: Option<&Ahead>,
         rounder: &mut Rounder,
     ) {
-        let Self {
-            task,
-            to,
-            row,
-            rows,
-            stored,
-            column,
-            cols,
-        } = *self;
+        let (task, to) = (self.task, self.to);
         strips.c = rounder.rooms[rounder.next].as_mut_ptr();
         strips.c_row_bytes = WIDE * size_of::<f32>();
         if !rounder.is_plain {
             // SAFETY: the caller's.
             return unsafe { self.compute_whole(tiles, strips, ahead) };
         }
-        let (bias, relu) = task.finish.in_registers(true, column);
-        let target = to.c(row + stored, column);
+        let (bias, relu) = task.finish.in_registers(true, self.column);
+        let target = self.target();
         // SAFETY: the caller's; the kernel writes all rows of as many tiles as `cols` needs.
         unsafe {
-            if rows > TILE && cols > TILE && rounder.is_common() {
+            if self.rows > TILE && self.cols > TILE && rounder.is_common() {
                 let before = rounder.rooms[1 - rounder.next].as_mut_ptr();
                 let a = ahead.map_or(strips.a, |ahead| ahead.a);
                 two_by_two_rounding(&strips, before, &rounder.waiting, target, a);
             } else {
-                sums(rows, cols, &strips, ahead);
+                sums(self.rows, self.cols, &strips, ahead);
                 rounder.finish();
             }
         }
@@ -162,9 +166,9 @@ impl<A: Operand, B: Operand> RoundedPart<'_, '_, A, B> {
         rounder.waiting = Waiting {
             target,
             stride: to.c_row_stride(),
-            stored,
-            rows: rows - stored,
-            cols,
+            stored: self.stored,
+            rows: self.own_rows(),
+            cols: self.cols,
             last: Last { bias, relu },
         };
     }
@@ -175,25 +179,17 @@ impl<A: Operand, B: Operand> RoundedPart<'_, '_, A, B> {
     /// As [`RoundedPart::compute`]; `strips.c` has room for a block.
     #[inline(never)]
     unsafe fn compute_whole(&self, tiles: Tiles, strips: Strips, ahead: Option<&Ahead>) {
-        let Self {
-            task,
-            to,
-            row,
-            rows,
-            stored,
-            column,
-            cols,
-        } = *self;
-        let argument = to.argument(row + stored, column);
-        let (bias, relu) = task.finish.in_registers(true, column);
+        let (task, to) = (self.task, self.to);
+        let (rows, cols) = (self.own_rows(), self.cols);
+        let argument = to.argument(self.row + self.stored, self.column);
+        let (bias, relu) = task.finish.in_registers(true, self.column);
         let relu = relu && argument.is_none();
         let mut whole = Room::new();
         let whole = whole.as_mut_ptr();
-        let ours = whole.wrapping_add(stored * WIDE);
-        let rows = rows - stored;
+        let ours = whole.wrapping_add(self.stored * WIDE);
         // SAFETY: the caller's.
         unsafe {
-            self.add_up(tiles, strips, ahead, Last { bias, relu }, whole);
+            self.add_up(tiles, strips, ahead, Last { bias, relu }, ours);
             if let Some(z) = argument {
                 round::<true>(ours, rows, cols, Last::NOTHING, z, to.argument_row_stride());
             }
@@ -206,15 +202,15 @@ impl<A: Operand, B: Operand> RoundedPart<'_, '_, A, B> {
                 };
                 activate_rows(task.level, task.finish.activation, ours, count, len, WIDE);
             }
-            let c = to.c(row + stored, column);
-            round::<true>(ours, rows, cols, Last::NOTHING, c, to.c_row_stride());
+            let (c, stride) = (self.target(), to.c_row_stride());
+            round::<true>(ours, rows, cols, Last::NOTHING, c, stride);
         }
     }
 
-    /// The sums of all chains and C's share, in f32, to `whole`.
+    /// The sums of all chains and C's share, in f32, for our rows, to `target`.
     ///
     /// # Safety
-    /// As [`RoundedPart::compute_whole`]; there is room for a block.
+    /// As [`RoundedPart::compute_whole`]; there is room for the rows.
     #[inline(always)]
     unsafe fn add_up(
         &self,
@@ -222,30 +218,13 @@ impl<A: Operand, B: Operand> RoundedPart<'_, '_, A, B> {
         strips: Strips,
         ahead: Option<&Ahead>,
         last: Last,
-        whole: *mut f32,
+        target: *mut f32,
     ) {
-        let Self {
-            task,
-            to,
-            row,
-            rows,
-            stored,
-            column,
-            cols,
-        } = *self;
-        let ours = stored * WIDE;
+        let (task, rows, cols) = (self.task, self.own_rows(), self.cols);
         if task.beta != 0.0 {
-            let c = to.c(row + stored, column);
+            let (c, stride) = (self.target(), self.to.c_row_stride());
             // SAFETY: these rows of C are ours, and there is room for them.
-            unsafe {
-                widen_rows(
-                    c,
-                    to.c_row_stride(),
-                    rows - stored,
-                    cols,
-                    whole.wrapping_add(ours),
-                );
-            }
+            unsafe { widen_rows(c, stride, rows, cols, target) };
         }
         let k = task.a.cols();
         let depth = chain_depth(k);
@@ -264,7 +243,7 @@ impl<A: Operand, B: Operand> RoundedPart<'_, '_, A, B> {
                 ..*ahead
             });
             let output = Output {
-                c: whole.wrapping_add(ours),
+                c: target,
                 c_row_stride: WIDE,
                 store,
                 bias: if is_last { last.bias } else { std::ptr::null() },
@@ -272,9 +251,9 @@ impl<A: Operand, B: Operand> RoundedPart<'_, '_, A, B> {
             };
             // SAFETY: the caller's; the kernel writes all rows of as many tiles as `cols` needs.
             unsafe {
-                sums(rows, cols, &chain, ahead.as_ref());
-                let added = chain.c.wrapping_add(ours);
-                finish(tiles.simd, added, rows - stored, cols, output);
+                sums(self.rows, cols, &chain, ahead.as_ref());
+                let added = chain.c.wrapping_add(self.stored * WIDE);
+                finish(tiles.simd, added, rows, cols, output);
             }
             store = store.next();
         }
