@@ -49,10 +49,11 @@ pub(super) struct Strips {
 pub(super) struct Ahead {
     /// The first of [`AHEAD_ROWS`] rows of C, two lines of each. Neither these addresses nor those of A are checked, nor need they be.
     pub(super) c: *const u8,
+    /// The first of two rows of A, as far apart and as long as those that the kernel reads. (It stands between the others because it alone
+    /// changes from chain to chain: so these are copied one by one.)
+    pub(super) a: *const u8,
     /// Bytes from row to row of C.
     pub(super) c_row_bytes: usize,
-    /// The first of two rows of A, as far apart and as long as those that the kernel reads.
-    pub(super) a: *const u8,
 }
 
 /// Rows of C that a kernel asks for.

@@ -7,7 +7,7 @@ use super::blocking::chain_depth;
 use super::config::TILE;
 use super::finish::{Room, WIDE, finish, sums};
 use super::kernel::{Ahead, STEP, Strips, two_by_two_rounding};
-use super::rows::{Last, round, widen_rows};
+use super::rows::{Last, Rows, widen_rows};
 use crate::activations::{Activation, activate_rows};
 use crate::matmul::half::Operand;
 use crate::matmul::half::rounded::Rounded;
@@ -91,11 +91,16 @@ impl Rounder {
             last,
         } = &self.waiting;
         if rows > 0 {
+            let block = Rows {
+                wide: wide.wrapping_add(stored * WIDE),
+                rows,
+                cols,
+                last,
+                target,
+                stride,
+            };
             // SAFETY: the caller's; the room holds the sums of tiles.
-            unsafe {
-                let first = wide.wrapping_add(stored * WIDE);
-                round::<false>(first, rows, cols, last, target, stride);
-            }
+            unsafe { block.round::<false>() };
             self.waiting.rows = 0;
         }
     }
@@ -190,8 +195,16 @@ impl<A: Operand, B: Operand> RoundedPart<'_, '_, A, B> {
         // SAFETY: the caller's.
         unsafe {
             self.add_up(tiles, strips, ahead, Last { bias, relu }, ours);
+            let rounded = |target, stride| Rows {
+                wide: ours,
+                rows,
+                cols,
+                last: Last::NOTHING,
+                target,
+                stride,
+            };
             if let Some(z) = argument {
-                round::<true>(ours, rows, cols, Last::NOTHING, z, to.argument_row_stride());
+                rounded(z, to.argument_row_stride()).round::<true>();
             }
             if !relu && task.finish.activation != Activation::Identity {
                 // Rows without gaps as one.
@@ -202,8 +215,7 @@ impl<A: Operand, B: Operand> RoundedPart<'_, '_, A, B> {
                 };
                 activate_rows(task.level, task.finish.activation, ours, count, len, WIDE);
             }
-            let (c, stride) = (self.target(), to.c_row_stride());
-            round::<true>(ours, rows, cols, Last::NOTHING, c, stride);
+            rounded(self.target(), to.c_row_stride()).round::<true>();
         }
     }
 

@@ -67,110 +67,114 @@ impl Last {
     }
 }
 
-/// Rounds rows of f32, [`WIDE`] apart, after bias and ReLU: of `ANY` numbers, or of sums as they come from tiles.
-///
-/// # Safety
-/// The numbers and the bias may be read, the target be written; tiles prove that the processor has the instructions.
-#[inline(always)]
-pub(super) unsafe fn round<const ANY: bool>(
-    wide: *const f32,
-    rows: usize,
-    cols: usize,
-    last: Last,
-    target: *mut bf16,
-    stride: usize,
-) {
-    // SAFETY: the caller's.
-    unsafe {
-        let normal = if cols == WIDE {
-            round_rows::<ANY, true>(wide, rows, cols, last, target, stride)
-        } else {
-            round_rows::<ANY, false>(wide, rows, cols, last, target, stride)
-        };
-        if !normal {
-            round_exactly(wide, rows, cols, last, target, stride);
-        }
-    }
+/// Rows of f32, [`WIDE`] apart, on their way to bf16.
+pub(super) struct Rows {
+    pub(super) wide: *const f32,
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+    pub(super) last: Last,
+    pub(super) target: *mut bf16,
+    /// From row to row of the target.
+    pub(super) stride: usize,
 }
 
-/// [`round`] with the processor's own rounding; `false` if one of the numbers is or might be denormal, for which it puts zero.
-///
-/// # Safety
-/// As [`round`]; there are [`WIDE`] columns if `WHOLE`.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-unsafe fn round_rows<const ANY: bool, const WHOLE: bool>(
-    wide: *const f32,
-    rows: usize,
-    cols: usize,
-    last: Last,
-    target: *mut bf16,
-    stride: usize,
-) -> bool {
-    const DENORMAL: i32 = 0x20;
-    let masks = [first(cols), first(cols.saturating_sub(TILE))];
-    let both = u32::from(masks[0]) | u32::from(masks[1]) << 16;
-    // SAFETY: the caller's.
-    let (bias, least) = unsafe { (last.bias(masks), last.least()) };
-    let mut denormal = 0;
-    for i in 0..rows {
-        let [low, high] = [0, 1].map(|j| {
-            let from = wide.wrapping_add(i * WIDE + j * TILE);
-            let x = if WHOLE {
+impl Rows {
+    /// Rounds them, after bias and ReLU: `ANY` numbers, or sums as they come from tiles.
+    ///
+    /// # Safety
+    /// The numbers and the bias may be read, the target be written; tiles prove that the processor has the instructions.
+    #[inline(always)]
+    pub(super) unsafe fn round<const ANY: bool>(&self) {
+        // SAFETY: the caller's.
+        unsafe {
+            let normal = if self.cols == WIDE {
+                self.round_natively::<ANY, true>()
+            } else {
+                self.round_natively::<ANY, false>()
+            };
+            if !normal {
+                self.round_exactly();
+            }
+        }
+    }
+
+    /// [`Rows::round`] with the processor's own rounding; `false` if one of the numbers is or might be denormal, for which it puts zero.
+    ///
+    /// # Safety
+    /// As [`Rows::round`]; there are [`WIDE`] columns if `WHOLE`.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+    unsafe fn round_natively<const ANY: bool, const WHOLE: bool>(&self) -> bool {
+        const DENORMAL: i32 = 0x20;
+        let &Self {
+            wide,
+            rows,
+            cols,
+            ref last,
+            target,
+            stride,
+        } = self;
+        let masks = [first(cols), first(cols.saturating_sub(TILE))];
+        let both = u32::from(masks[0]) | u32::from(masks[1]) << 16;
+        // SAFETY: the caller's.
+        let (bias, least) = unsafe { (last.bias(masks), last.least()) };
+        let load = |from: *const f32, j: usize| {
+            if WHOLE {
                 // SAFETY: the caller's.
                 unsafe { _mm512_loadu_ps(from) }
             } else {
                 // SAFETY: the caller's: columns of the mask.
                 unsafe { _mm512_maskz_loadu_ps(masks[j], from) }
-            };
-            // The second operand when either is NaN, so NaN stays.
-            let x = _mm512_max_ps(least, _mm512_add_ps(x, bias[j]));
-            if ANY {
-                denormal |= _mm512_fpclass_ps_mask::<DENORMAL>(x);
             }
-            x
-        });
-        let to = target.wrapping_add(i * stride);
-        // SAFETY: the caller's columns of a row.
-        unsafe {
+        };
+        let mut denormal = 0;
+        for i in 0..rows {
+            let [low, high] = [0, 1].map(|j| {
+                let at = i * WIDE + j * TILE;
+                let x = load(wide.wrapping_add(at), j);
+                // The second operand when either is NaN, so NaN stays.
+                let x = _mm512_max_ps(least, _mm512_add_ps(x, bias[j]));
+                if ANY {
+                    denormal |= _mm512_fpclass_ps_mask::<DENORMAL>(x);
+                }
+                x
+            });
+            let to = target.wrapping_add(i * stride);
             let rounded = narrow(low, high);
-            if WHOLE {
-                _mm512_storeu_si512(to.cast(), rounded);
-            } else {
-                _mm512_mask_storeu_epi16(to.cast(), both, rounded);
+            // SAFETY: the caller's columns of a row.
+            unsafe {
+                if WHOLE {
+                    _mm512_storeu_si512(to.cast(), rounded);
+                } else {
+                    _mm512_mask_storeu_epi16(to.cast(), both, rounded);
+                }
             }
         }
+        // SAFETY: the caller's.
+        denormal == 0 && (ANY || unsafe { !last.may_make_denormal(masks) })
     }
-    // SAFETY: the caller's.
-    denormal == 0 && (ANY || unsafe { !last.may_make_denormal(masks) })
-}
 
-/// [`round_rows`], number by number and right for denormals.
-///
-/// # Safety
-/// As [`round_rows`].
-#[cold]
-#[inline(never)]
-unsafe fn round_exactly(
-    wide: *const f32,
-    rows: usize,
-    cols: usize,
-    last: Last,
-    target: *mut bf16,
-    stride: usize,
-) {
-    for i in 0..rows {
-        for j in 0..cols {
-            // SAFETY: the caller's.
-            unsafe {
-                let mut x = *wide.add(i * WIDE + j);
-                if !last.bias.is_null() {
-                    x += *last.bias.add(j);
+    /// [`Rows::round`], number by number and right for denormals.
+    ///
+    /// # Safety
+    /// As [`Rows::round`].
+    #[cold]
+    #[inline(never)]
+    unsafe fn round_exactly(&self) {
+        for i in 0..self.rows {
+            for j in 0..self.cols {
+                let at = i * WIDE + j;
+                // SAFETY: the caller's.
+                unsafe {
+                    let mut x = *self.wide.add(at);
+                    if !self.last.bias.is_null() {
+                        x += *self.last.bias.add(j);
+                    }
+                    // A NaN is not less than zero, and stays.
+                    if self.last.relu && x < 0.0 {
+                        x = 0.0;
+                    }
+                    *self.target.add(i * self.stride + j) = bf16::from_bits(narrow_bf16(x));
                 }
-                // A NaN is not less than zero, and stays.
-                if last.relu && x < 0.0 {
-                    x = 0.0;
-                }
-                *target.add(i * stride + j) = bf16::from_bits(narrow_bf16(x));
             }
         }
     }
