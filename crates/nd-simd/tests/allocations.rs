@@ -18,8 +18,15 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 /// One after the other: the counter sees all threads.
 #[test]
 fn what_has_run_before_allocates_nothing() {
+    let before = threads();
     steps_allocate_nothing_after_two();
     products_into_sixteen_bits_allocate_nothing_after_one();
+    assert_eq!(threads(), before, "work of one thread started others");
+}
+
+/// Threads of this process, where the system lists them.
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
 }
 
 fn steps_allocate_nothing_after_two() {

@@ -1,10 +1,14 @@
-//! An allocator that counts, over all threads.
+//! An allocator that counts, over all threads but that of the test harness.
 //!
 //! A test binary of its own declares `#[global_allocator] static ALLOC: CountingAllocator = CountingAllocator;` and
 //! brackets what it measures with [`measure`]. Other tests of the same binary would be counted too: keep it to one test.
+//!
+//! The harness starts a test on a thread of its own and then allocates to remember it, on a busy machine much later: what the main
+//! thread asks for counts only where it is the one that measures.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 static LIVE: AtomicUsize = AtomicUsize::new(0);
@@ -12,17 +16,40 @@ static PEAK: AtomicUsize = AtomicUsize::new(0);
 /// When set, an allocation of at least this many bytes counts as large; see [`measure_large`].
 static THRESHOLD: AtomicUsize = AtomicUsize::new(usize::MAX);
 static LARGE: AtomicUsize = AtomicUsize::new(0);
+/// [`here`] on the main thread: that of the first allocation, when there are no others.
+static MAIN: AtomicUsize = AtomicUsize::new(0);
+/// Whether what the main thread allocates counts.
+static MAIN_COUNTS: AtomicBool = AtomicBool::new(false);
+
+/// A number that names this thread among the living.
+fn here() -> usize {
+    thread_local! {
+        // Without a lazy start and a destructor, so that an allocator may read it at any time.
+        static PLACE: Cell<u8> = const { Cell::new(0) };
+    }
+    PLACE.with(|place| std::ptr::from_ref(place).addr())
+}
+
+/// Whether this is the main thread.
+fn is_main() -> bool {
+    let here = here();
+    MAIN.compare_exchange(0, here, Relaxed, Relaxed)
+        .map_or_else(|main| main == here, |_| true)
+}
 
 /// The system allocator with counters.
 #[derive(Debug)]
 pub struct CountingAllocator;
 
 fn grown(bytes: usize) {
+    let live = LIVE.fetch_add(bytes, Relaxed) + bytes;
+    if is_main() && !MAIN_COUNTS.load(Relaxed) {
+        return;
+    }
     COUNT.fetch_add(1, Relaxed);
     if bytes >= THRESHOLD.load(Relaxed) {
         LARGE.fetch_add(1, Relaxed);
     }
-    let live = LIVE.fetch_add(bytes, Relaxed) + bytes;
     PEAK.fetch_max(live, Relaxed);
 }
 
@@ -65,7 +92,7 @@ pub struct Allocations {
     pub peak_bytes: usize,
 }
 
-/// Runs `work` and counts what all threads allocate meanwhile.
+/// Runs `work` and counts what all threads but the harness's allocate meanwhile.
 pub fn measure<T>(work: impl FnOnce() -> T) -> (T, Allocations) {
     measure_large(usize::MAX, work)
 }
@@ -73,6 +100,7 @@ pub fn measure<T>(work: impl FnOnce() -> T) -> (T, Allocations) {
 /// As [`measure`], counting also the allocations of at least `threshold` bytes.
 pub fn measure_large<T>(threshold: usize, work: impl FnOnce() -> T) -> (T, Allocations) {
     THRESHOLD.store(threshold, Relaxed);
+    MAIN_COUNTS.store(is_main(), Relaxed);
     let (count, large, live) = (COUNT.load(Relaxed), LARGE.load(Relaxed), LIVE.load(Relaxed));
     PEAK.store(live, Relaxed);
     let out = work();
@@ -82,5 +110,6 @@ pub fn measure_large<T>(threshold: usize, work: impl FnOnce() -> T) -> (T, Alloc
         peak_bytes: PEAK.load(Relaxed).saturating_sub(live),
     };
     THRESHOLD.store(usize::MAX, Relaxed);
+    MAIN_COUNTS.store(false, Relaxed);
     (out, used)
 }

@@ -160,9 +160,9 @@ impl<A: Operand, B: Operand> Task<'_, A, B> {
     unsafe fn run_in_blocks<H: Operand>(self, to: Rounded<H>, parallel: bool) {
         let (m, k, n) = (self.a.rows(), self.a.cols(), self.b.cols());
         let height = block_rows(n);
-        // A block is for one thread; with fewer than threads, these share the product instead.
-        let blocks_at_least = rayon::current_num_threads().max(2);
-        if m <= height || (parallel && m < blocks_at_least * height) {
+        // A block is for one thread; with fewer than threads, these share the product instead. (One thread alone does not ask for their
+        // number: outside of a pool that would start rayon's global one.)
+        if m <= height || (parallel && m < rayon::current_num_threads().max(2) * height) {
             // SAFETY: the caller's.
             return unsafe { self.round_rows(to, 0, m, &mut take(m * n), parallel) };
         }
