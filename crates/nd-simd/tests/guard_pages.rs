@@ -494,6 +494,26 @@ fn products<R: SimdReal + Bits>(level: SimdLevel) {
             }
         }
     }
+    // Rows taken in parts, for which panels are packed together and asked for beforehand.
+    let (m, k, n) = (530, 514, 259);
+    let [a, b, c]: [Vec<R>; 3] =
+        [(1, m * k), (2, k * n), (3, m * n)].map(|(seed, len)| normals(seed, len));
+    for (a_columns, b_columns) in [(false, false), (false, true), (true, false)] {
+        let place = format!("{level} {m}x{k}x{n} {a_columns} {b_columns}");
+        probe(&place, &[&a, &b], &[&c], |x, c| {
+            let a = match a_columns {
+                true => MatRef::row_major(x[0], k, m).t(),
+                false => MatRef::row_major(x[0], m, k),
+            };
+            let b = match b_columns {
+                true => MatRef::row_major(x[1], n, k).t(),
+                false => MatRef::row_major(x[1], k, n),
+            };
+            let c = MatMut::row_major(c[0], m, n);
+            multiply(level, R::ONE, a, b, R::ZERO, c);
+            0.0
+        });
+    }
     for (m, k) in [(1, 1), (5, 31), (9, 64), (6, 100), (33, 17)] {
         let [a, x, y]: [Vec<R>; 3] =
             [(1, m * k), (2, k), (3, m)].map(|(seed, len)| normals(seed, len));

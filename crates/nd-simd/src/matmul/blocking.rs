@@ -2,54 +2,36 @@
 //!
 //! ```text
 //! for each block of k (at most 512; 256 where A is column-major)
-//!     for each panel of columns (four vectors wide; the last one narrower)
-//!         pack B[k block, panel] if that pays
-//!         for each block of rows: pack it if that pays, the first time; micro-kernel
+//!     for each part of the columns and of the rows: all, if A stays in the second cache level or passes few panels
+//!         for each panel of columns (four vectors wide; the last one narrower)
+//!             pack B[k block, panel] if that pays, the first time
+//!             for each block of rows: pack it if that pays, the first time; micro-kernel
 //! ```
 //!
-//! The panel of B stays in L2 while all rows of A stream past it; each value of A that is loaded is used for a whole
-//! block width. There is no blocking of rows: at four vectors, A costs two bytes a cycle. (Parts of the rows that stay in L2 while all panels pass
-//! were tried, for the slow third level of Emerald Rapids: 0.94 to 1.03 of the speed.)
+//! The panel of B stays in L2 while rows of A stream past it; each value of A that is loaded is used for a whole
+//! block width. A large A would come from the third level again for each panel, which costs a product of 1024 x 1024 x 1024 a tenth on
+//! Emerald Rapids, although its lines are asked for long before. So its rows are taken in parts of half a MiB that stay in the second level: the panels of B
+//! are packed once and come again for each part, asked for while the panel before is at work. (Packing them anew for each part took as much as this
+//! gains, and asking for one of their lines in each pair of steps, not four, a third of it.)
 //!
 //! The columns of a column-major A often lie a power of two apart: a block of rows then fills few sets of the first cache level and is read from the
-//! second for each panel. So blocks of such an A are packed while the first panel passes. Known weakness: threads cut columns first, mostly to one
-//! panel each, for which that does not pay; each reads A as it lies.
+//! second for each panel. So blocks of such an A are packed while the first panel passes. Known weakness: threads cut columns first, mostly to one or two
+//! panels each, for which neither pays; each reads A as it lies, all of it for each panel.
 //!
 //! In a stack of small products, the same block of sixteen products is one call of the micro-kernel: the choice of the
 //! block, its mask and the call would otherwise cost more than the arithmetic.
 
 use nd_core::Buffer;
 
-use super::fetch::Stream;
+use super::fetch::{Fetch, Stream};
 use super::gemv::{dot_rows, rows_times_matrix};
 use super::kernel::{Ahead, Block, Finish, Output, PIECE, Store, block_rows, block_vecs, run};
 use super::pack::{K_BLOCK, Panel, pack_panel, take};
 use crate::dispatch::{Isa, Kernel, SimdLevel, dispatch, instance};
 use crate::lanes::{Lanes, SimdReal};
 
-/// Rows of A from which on packing a panel costs little: 1/256 of the multiplications.
-const PACK_ROWS: usize = 256;
-
 /// Products of a stack that are computed together.
 const GROUP: usize = 16;
-
-/// Rows of B no further apart than this lie as they would in a panel: the widest block.
-const PACK_STRIDE_BYTES: usize = 256;
-
-/// Rows of k that are taken together where A is column-major: each of them is a page of its own there.
-pub(super) const COLUMN_MAJOR_K_BLOCK: usize = K_BLOCK / 2;
-
-/// Bytes between the columns of A from which on its blocks are packed.
-const PACK_LEFT_STRIDE: usize = 2048;
-
-/// Terms of a sum that pay for packing blocks of A.
-const PACK_LEFT_TERMS: usize = COLUMN_MAJOR_K_BLOCK;
-
-/// Bytes of a row of C that pay for packing blocks of A: two panels.
-const PACK_LEFT_ROW: usize = 512;
-
-/// Bytes of a block of k of A that are packed at most: of four times as many, reading the copy took as long.
-const PACK_LEFT_MOST: usize = 1 << 20;
 
 /// A product with unit column stride in C, as pointers, checked by the safe functions that make it.
 #[derive(Clone, Copy)]
@@ -70,35 +52,6 @@ pub(super) struct Problem<R> {
     pub(super) single_column: bool,
 }
 
-impl<R: SimdReal> Problem<R> {
-    /// How much of k is taken together.
-    fn k_block(&self) -> usize {
-        if self.a_strides.1 == 1 {
-            K_BLOCK
-        } else {
-            COLUMN_MAJOR_K_BLOCK
-        }
-    }
-
-    /// Room for all blocks of rows of a block of k, where packing them pays.
-    fn left_room(&self) -> Option<Buffer<R>> {
-        let len = self.m * self.k_block().min(self.k);
-        let pays = self.k >= PACK_LEFT_TERMS
-            && self.a_strides.1 >= PACK_LEFT_STRIDE / size_of::<R>()
-            && self.n * size_of::<R>() >= PACK_LEFT_ROW
-            && len * size_of::<R>() <= PACK_LEFT_MOST;
-        pays.then(|| take(len))
-    }
-
-    /// Whether the product needs the thread's panel.
-    pub(super) fn packs(&self) -> bool {
-        // A single column of B, as any column, may be read with any row stride.
-        let vector_rows = self.b_strides.1 == 1 || self.n == 1;
-        !vector_rows
-            || (self.m >= PACK_ROWS && self.b_strides.0 * size_of::<R>() > PACK_STRIDE_BYTES)
-    }
-}
-
 /// Computes the products of a batch.
 ///
 /// # Safety
@@ -106,10 +59,6 @@ impl<R: SimdReal> Problem<R> {
 /// touches it; `panel` is valid if [`Problem::packs`].
 #[inline(always)]
 unsafe fn blocked<S: Isa, R: SimdReal>(simd: S, batch: &Batch<R>, panel: *mut R) {
-    let mut left = (batch.count == 1)
-        .then(|| batch.problem.left_room())
-        .flatten();
-    let left = left.as_mut().map(|room| room.as_mut_ptr());
     let Batch {
         problem,
         a_step,
@@ -133,8 +82,24 @@ unsafe fn blocked<S: Isa, R: SimdReal>(simd: S, batch: &Batch<R>, panel: *mut R)
         (None, true) => Ahead::BlockOfA,
         (None, false) => Ahead::RowsOfB,
     };
-    let k_block = problem.k_block();
     let first_vecs = block_vecs::<S>(m, n.div_ceil(lanes));
+    let single = batch.count == 1;
+    let cut = if single {
+        problem.cut(first_vecs * lanes)
+    } else {
+        problem.uncut()
+    };
+    let most = cut.depth.min(k);
+    let packs_left = single && problem.packs_left(cut.height);
+    let mut left: Option<Buffer<R>> = packs_left.then(|| take(cut.height * most));
+    let left = left.as_mut().map(|room| room.as_mut_ptr());
+    // The panels of a part of the columns, where they are to come again; all are as wide as the first, but for the last.
+    let mut right: Option<Buffer<R>> = (cut.height < m).then(|| {
+        let columns = n.min(cut.width).next_multiple_of(first_vecs * lanes);
+        take(columns * most)
+    });
+    let right = right.as_mut().map(|room| room.as_mut_ptr());
+    let pace = cut.pace(first_vecs * lanes * size_of::<R>());
     let group = if k <= K_BLOCK && batch.count > 1 {
         (K_BLOCK / k.max(1)).clamp(1, GROUP)
     } else {
@@ -148,89 +113,120 @@ unsafe fn blocked<S: Isa, R: SimdReal>(simd: S, batch: &Batch<R>, panel: *mut R)
         let mut start = 0;
         let mut store = Store::first(problem.alpha, problem.beta);
         loop {
-            let depth = k_block.min(k - start);
+            let depth = cut.depth.min(k - start);
             let is_last = start + depth == k;
-            let mut column = 0;
-            while column < n {
-                let vecs = block_vecs::<S>(m, (n - column).div_ceil(lanes));
-                let width = (vecs * lanes).min(n - column);
-                let (bias, relu) = problem.finish.in_registers(is_last, column);
-                let mut block = Block {
-                    k: depth,
-                    a: a.wrapping_add(start * a_strides.1),
-                    a_row_stride: a_strides.0,
-                    a_col_stride: a_strides.1,
-                    b: b.wrapping_add(start * b_strides.0 + column * b_strides.1),
-                    b_row_stride: b_strides.0,
-                    output: Output {
-                        c: c.wrapping_add(column),
-                        c_row_stride: problem.c_row_stride,
-                        store,
-                        bias,
-                        relu,
-                    },
-                    count,
-                    a_step,
-                    b_step,
-                    c_step,
-                    ahead,
-                };
-                if packs {
-                    let panel_len = depth * vecs * lanes;
-                    for index in 0..count {
-                        let source = block.b.wrapping_add(index * b_step);
-                        let target = panel.wrapping_add(index * panel_len);
-                        // SAFETY: inside B; a panel has room for K_BLOCK rows of the widest block.
-                        unsafe {
-                            pack_panel(
-                                simd,
-                                source,
-                                b_strides,
-                                (depth, width),
-                                target,
-                                vecs * lanes,
-                            );
-                        }
-                    }
-                    block.b = panel;
-                    block.b_row_stride = vecs * lanes;
-                    block.b_step = panel_len;
-                }
-                let mut row = 0;
-                while row < m {
-                    let rows = block_rows::<S>(vecs, m - row);
-                    let unpacked = block.a;
-                    // A narrower panel has other blocks of rows; it is the last, and reads A as it lies.
-                    if let Some(left) = left
-                        && vecs == first_vecs
-                    {
-                        let target = left.wrapping_add(row * depth);
-                        if column == 0 {
-                            let (row_stride, col_stride) = a_strides;
-                            let strides = (col_stride, row_stride);
-                            // SAFETY: the block lies inside A; the room holds all blocks.
-                            unsafe {
-                                pack_panel(simd, unpacked, strides, (depth, rows), target, rows);
+            for part in cut.parts(m, n) {
+                let mut column = part.columns.start;
+                while column < part.columns.end {
+                    let vecs = block_vecs::<S>(m, (n - column).div_ceil(lanes));
+                    let width = (vecs * lanes).min(n - column);
+                    let (bias, relu) = problem.finish.in_registers(is_last, column);
+                    let row = part.rows.start;
+                    let mut block = Block {
+                        k: depth,
+                        a: a.wrapping_add(row * a_strides.0 + start * a_strides.1),
+                        a_row_stride: a_strides.0,
+                        a_col_stride: a_strides.1,
+                        b: b.wrapping_add(start * b_strides.0 + column * b_strides.1),
+                        b_row_stride: b_strides.0,
+                        output: Output {
+                            c: c.wrapping_add(row * problem.c_row_stride + column),
+                            c_row_stride: problem.c_row_stride,
+                            store,
+                            bias,
+                            relu,
+                        },
+                        count,
+                        a_step,
+                        b_step,
+                        c_step,
+                        ahead,
+                    };
+                    let mut coming = None;
+                    if packs {
+                        let panel_len = depth * vecs * lanes;
+                        let source = block.b;
+                        block.b = right.map_or(panel, |right| {
+                            right.wrapping_add((column - part.columns.start) * depth)
+                        });
+                        block.b_row_stride = vecs * lanes;
+                        block.b_step = panel_len;
+                        if row == 0 {
+                            for index in 0..count {
+                                let source = source.wrapping_add(index * b_step);
+                                let target = block.b.cast_mut().wrapping_add(index * panel_len);
+                                let shape = (depth, width);
+                                // SAFETY: inside B; a panel has room for K_BLOCK rows of the widest block, and `right` for all panels.
+                                unsafe {
+                                    pack_panel(
+                                        simd,
+                                        source,
+                                        b_strides,
+                                        shape,
+                                        target,
+                                        vecs * lanes,
+                                    );
+                                }
                             }
                         }
-                        block.a = target;
-                        (block.a_row_stride, block.a_col_stride) = (1, rows);
-                    }
-                    // SAFETY: the block lies inside the operands.
-                    unsafe {
-                        run(simd, rows, vecs, width - (vecs - 1) * lanes, &block);
-                        if is_last {
-                            let Output {
-                                c, c_row_stride, ..
-                            } = block.output;
-                            problem.finish.rest(S::LEVEL, c, rows, width, c_row_stride);
+                        // While the first panel passes, the rows of A are what comes from far away.
+                        if let Some(right) = right
+                            && batch.stream.is_null()
+                            && column > part.columns.start
+                        {
+                            coming = if column + width < part.columns.end && row == 0 {
+                                let source = source.wrapping_add(width * b_strides.1);
+                                unpacked_panel(source, b_strides, (depth, width), pace)
+                            } else if column + width < part.columns.end {
+                                packed_panel(block.b.wrapping_add(panel_len), panel_len, pace)
+                            } else {
+                                packed_panel(right, depth * first_vecs * lanes, pace)
+                            };
+                        }
+                        if let Some(stream) = &coming {
+                            block.ahead = Ahead::Stream(stream, false);
                         }
                     }
-                    block.a = unpacked.wrapping_add(rows * a_strides.0);
-                    block.output.c = block.output.c.wrapping_add(rows * problem.c_row_stride);
-                    row += rows;
+                    let mut row = part.rows.start;
+                    while row < part.rows.end {
+                        let rows = block_rows::<S>(vecs, part.rows.end - row);
+                        let unpacked = block.a;
+                        if right.is_some() {
+                            block.output.near(rows, vecs * lanes);
+                        }
+                        // A narrower panel has other blocks of rows; it is the last, and reads A as it lies.
+                        if let Some(left) = left
+                            && vecs == first_vecs
+                        {
+                            let target = left.wrapping_add((row - part.rows.start) * depth);
+                            if column == part.columns.start {
+                                let (row_stride, col_stride) = a_strides;
+                                let strides = (col_stride, row_stride);
+                                // SAFETY: the block lies inside A; the room holds all blocks.
+                                unsafe {
+                                    let shape = (depth, rows);
+                                    pack_panel(simd, unpacked, strides, shape, target, rows);
+                                }
+                            }
+                            block.a = target;
+                            (block.a_row_stride, block.a_col_stride) = (1, rows);
+                        }
+                        // SAFETY: the block lies inside the operands.
+                        unsafe {
+                            run(simd, rows, vecs, width - (vecs - 1) * lanes, &block);
+                            if is_last {
+                                let Output {
+                                    c, c_row_stride, ..
+                                } = block.output;
+                                problem.finish.rest(S::LEVEL, c, rows, width, c_row_stride);
+                            }
+                        }
+                        block.a = unpacked.wrapping_add(rows * a_strides.0);
+                        block.output.c = block.output.c.wrapping_add(rows * problem.c_row_stride);
+                        row += rows;
+                    }
+                    column += width;
                 }
-                column += width;
             }
             start += depth;
             store = store.next();
@@ -239,6 +235,33 @@ unsafe fn blocked<S: Isa, R: SimdReal>(simd: S, batch: &Batch<R>, panel: *mut R)
             }
         }
     }
+}
+
+/// Asks for a packed panel while the one before is at work.
+#[inline(always)]
+fn packed_panel<R>(panel: *const R, len: usize, pace: usize) -> Option<Stream> {
+    Fetch::default()
+        .then_rows(panel.cast(), 1, len * size_of::<R>(), 0)
+        .slow_stream(pace)
+}
+
+/// Asks for the rows of a panel that is still to be packed, or its columns if these are what lies together.
+#[inline(always)]
+fn unpacked_panel<R>(
+    source: *const R,
+    (row_stride, col_stride): (usize, usize),
+    (depth, width): (usize, usize),
+    pace: usize,
+) -> Option<Stream> {
+    let (rows, row, stride) = match (row_stride, col_stride) {
+        (_, 1) => (depth, width, row_stride),
+        (1, _) => (width, depth, col_stride),
+        _ => return None,
+    };
+    let size = size_of::<R>();
+    Fetch::default()
+        .then_rows(source.cast(), rows, row * size, stride * size)
+        .slow_stream(pace)
 }
 
 /// The textbook product, the meaning of [`SimdLevel::Scalar`]; its sums end as early as those of the kernels, for the same error.

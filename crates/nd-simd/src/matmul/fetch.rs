@@ -69,6 +69,24 @@ impl Fetch {
         self
     }
 
+    /// One more matrix, whose rows of so many bytes begin `stride` bytes apart; as many lines of each as one can have.
+    #[inline(always)]
+    pub(super) fn then_rows(
+        mut self,
+        start: *const u8,
+        rows: usize,
+        row: usize,
+        stride: usize,
+    ) -> Self {
+        self.push(Run {
+            start,
+            lines: (start.addr() % LINE + row).div_ceil(LINE),
+            stride,
+            rows,
+        });
+        self
+    }
+
     /// One more run, if there is room for it.
     fn push(&mut self, run: Run) {
         if let Some(place) = self.runs.get_mut(self.count) {
@@ -83,7 +101,12 @@ impl Fetch {
 
     /// What a product asks for, if there is anything, and if this processor can be asked.
     pub(super) fn stream(self) -> Option<Stream> {
-        (cfg!(target_arch = "x86_64") && !self.is_empty()).then(|| Stream::new(self))
+        self.slow_stream(1)
+    }
+
+    /// As [`Fetch::stream`], one line in so many steps.
+    pub(super) fn slow_stream(self, pace: usize) -> Option<Stream> {
+        (cfg!(target_arch = "x86_64") && !self.is_empty()).then(|| Stream::new(self, pace))
     }
 }
 
@@ -123,6 +146,8 @@ fn line_of(address: *const u8) -> *const u8 {
 /// What is left to ask for.
 pub(super) struct Stream {
     fetch: Fetch,
+    /// Steps for each line, a power of two, less one.
+    between: usize,
     /// The run that is asked for.
     run: Cell<usize>,
     /// Its rows that are left, and where the first of these begins.
@@ -134,12 +159,14 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    fn new(fetch: Fetch) -> Self {
+    fn new(fetch: Fetch, pace: usize) -> Self {
+        debug_assert!(pace.is_power_of_two(), "one line in {pace} steps");
         let Run {
             start, lines, rows, ..
         } = fetch.runs[0];
         Self {
             fetch,
+            between: pace - 1,
             run: Cell::new(0),
             rows: Cell::new(rows),
             row: Cell::new(start),
@@ -148,11 +175,11 @@ impl Stream {
         }
     }
 
-    /// Asks for one more line.
+    /// Asks for one more line, if it is time to.
     #[inline(always)]
-    pub(super) fn step(&self) {
+    pub(super) fn step(&self, number: usize) {
         let lines = self.lines.get();
-        if lines == 0 {
+        if lines == 0 || number & self.between != 0 {
             return;
         }
         let next = self.next.get();
@@ -192,13 +219,13 @@ mod tests {
 
     /// The lines that are asked for, relative to the first element.
     fn lines(fetch: Fetch, first: *const f32) -> Vec<isize> {
-        let stream = Stream::new(fetch);
+        let stream = Stream::new(fetch, 1);
         let mut found = Vec::new();
         while stream.lines.get() > 0 {
             found.push(stream.next.get() as isize - first as isize);
-            stream.step();
+            stream.step(found.len());
         }
-        stream.step();
+        stream.step(0);
         assert_eq!(stream.lines.get(), 0, "the end");
         found
     }

@@ -211,6 +211,17 @@ pub(super) unsafe fn load<S: Isa, R: SimdReal, const VECS: usize, const MASKED: 
 }
 
 impl<R: SimdReal> Output<R> {
+    /// Asks for the lines of so many rows and columns of C, before the kernel that ends with them.
+    #[inline(always)]
+    pub(super) fn near(&self, rows: usize, cols: usize) {
+        for i in 0..rows {
+            let row = self.c.wrapping_add(i * self.c_row_stride);
+            for j in (0..cols).step_by(LINE / size_of::<R>()) {
+                prefetch::<R, NEAR>(row.wrapping_add(j));
+            }
+        }
+    }
+
     /// Brings the sums to C.
     ///
     /// # Safety
@@ -362,7 +373,10 @@ impl<S: Isa, R: SimdReal, const ROWS: usize, const VECS: usize, const MASKED: bo
                                     prefetch::<R, FAR>(a.wrapping_add(row * block.a_row_stride));
                                     pairs += 1;
                                 }
-                                Ahead::Stream(stream, _) if ROWS >= 4 => stream.step(),
+                                Ahead::Stream(stream, _) if ROWS >= 4 => {
+                                    stream.step(pairs);
+                                    pairs += 1;
+                                }
                                 _ => {}
                             }
                             step!($near, acc, a, b);

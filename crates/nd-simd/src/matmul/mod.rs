@@ -18,6 +18,7 @@
 
 mod array;
 mod blocking;
+mod cut;
 mod fetch;
 mod gemv;
 mod half;

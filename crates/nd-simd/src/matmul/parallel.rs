@@ -6,7 +6,8 @@
 
 use std::ops::Range;
 
-use super::blocking::{Batch, COLUMN_MAJOR_K_BLOCK, Problem, execute};
+use super::blocking::{Batch, Problem, execute};
+use super::cut::COLUMN_MAJOR_K_BLOCK;
 use super::stack::{StackMut, StackRef};
 use super::view::{MatMut, MatRef};
 use super::{Epilogue, multiply_fused, plan, plan_stack};

@@ -7,6 +7,7 @@ mod bf16_engines;
 mod conv;
 mod exp_or_zero;
 mod half_products;
+mod large_products;
 mod ops;
 mod permute;
 mod products_exact;

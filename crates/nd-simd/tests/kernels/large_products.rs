@@ -1,0 +1,80 @@
+//! Products so large that rows, and columns, are taken in parts: the bits of their blocks of rows, each computed alone.
+
+use nd_core::SimdLevel;
+use nd_simd::SimdReal;
+use nd_simd::activations::Activation;
+use nd_simd::matmul::{Epilogue, MatMut, MatRef, multiply_fused};
+use nd_testing::cases::normals;
+
+/// Rows that are few enough to be taken together.
+const FEW: usize = 300;
+
+/// What lies between the rows of C, and stays there.
+const BETWEEN: f64 = 77.0;
+
+/// Elements between the rows of C.
+const GAP: usize = 3;
+
+/// A product at once and by blocks of rows, of matrices that are stored by rows or `[a, b]` by columns.
+fn check<R: SimdReal>(level: SimdLevel, [m, k, n]: [usize; 3], [a_columns, b_columns]: [bool; 2]) {
+    let stored = |seed, rows: usize, cols: usize| normals::<R>(seed, rows * cols);
+    let (a, b, bias) = (stored(1, m, k), stored(2, k, n), stored(3, 1, n));
+    let a = match a_columns {
+        true => MatRef::row_major(&a, k, m).t(),
+        false => MatRef::row_major(&a, m, k),
+    };
+    let b = match b_columns {
+        true => MatRef::row_major(&b, n, k).t(),
+        false => MatRef::row_major(&b, k, n),
+    };
+    for (alpha, beta, activation) in [(1.0, 0.0, Activation::Silu), (-0.5, 2.0, Activation::Relu)] {
+        let epilogue = Epilogue {
+            bias: Some(&bias[..]),
+            activation,
+        };
+        let (alpha, beta) = (R::from_f64(alpha), R::from_f64(beta));
+        let stride = n + GAP;
+        let mut whole: Vec<R> = normals(4, m * stride);
+        for row in whole.chunks_exact_mut(stride) {
+            row[n..].fill(R::from_f64(BETWEEN));
+        }
+        let mut blocks = whole.clone();
+        let c = MatMut::strided(&mut whole, m, n, stride, 1);
+        multiply_fused(level, alpha, a, b, beta, c, epilogue);
+        for (i, c) in blocks.chunks_mut(FEW * stride).enumerate() {
+            let rows = c.len() / stride;
+            let c = MatMut::strided(c, rows, n, stride, 1);
+            let a = a.row_block(i * FEW, rows);
+            multiply_fused(level, alpha, a, b, beta, c, epilogue);
+        }
+        for (at, (found, expected)) in whole.iter().zip(&blocks).enumerate() {
+            let place = format!(
+                "{level} {m} x {k} x {n}, row {}, column {}",
+                at / stride,
+                at % stride
+            );
+            assert_eq!(found, expected, "{place}");
+            assert!(at % stride < n || *found == R::from_f64(BETWEEN), "{place}");
+        }
+    }
+}
+
+#[test]
+fn parts_of_a_large_product_have_the_bits_of_small_ones() {
+    for level in nd_testing::levels() {
+        if level == SimdLevel::Scalar {
+            continue;
+        }
+        // Parts of unequal height; a narrow last panel; a second block of k; A and B by columns; and more columns than wait at once.
+        for (sizes, layouts) in [
+            ([523, 513, 258], [false, false]),
+            ([1031, 700, 261], [false, true]),
+            ([1100, 530, 300], [true, false]),
+            ([700, 400, 270], [true, true]),
+            ([516, 512, 2310], [false, false]),
+        ] {
+            check::<f32>(level, sizes, layouts);
+            check::<f64>(level, sizes, layouts);
+        }
+    }
+}
