@@ -31,6 +31,7 @@ mod view;
 
 pub use array::{gemm, gemm_into, gemv, gemv_into};
 pub use fetch::Fetch;
+use fetch::Stream;
 pub use half::{
     BF16_ENV, Bf16Engine, HALF_PRODUCT_ERROR, Operand, PackedBf16, UnknownBf16Engine,
     multiply_half, multiply_half_parallel, multiply_packed, multiply_packed_parallel, pack_bf16,
@@ -108,8 +109,26 @@ pub fn multiply_fused<R: SimdReal>(
     c: MatMut<'_, R>,
     epilogue: Epilogue<'_, R>,
 ) {
-    let batch = plan(alpha, a, b, beta, c, epilogue).batch();
-    // SAFETY: `plan` checked the operands; the borrow of C lasts until here.
+    multiply_streaming(level, alpha, a, b, beta, c, epilogue, None);
+}
+
+/// [`multiply_fused`], which asks for what the stream says.
+#[track_caller]
+fn multiply_streaming<R: SimdReal>(
+    level: SimdLevel,
+    alpha: R,
+    a: MatRef<'_, R>,
+    b: MatRef<'_, R>,
+    beta: R,
+    c: MatMut<'_, R>,
+    epilogue: Epilogue<'_, R>,
+    stream: Option<&Stream>,
+) {
+    let batch = Batch {
+        stream: stream.map_or(std::ptr::null(), std::ptr::from_ref),
+        ..plan(alpha, a, b, beta, c, epilogue).batch()
+    };
+    // SAFETY: `plan` checked the operands; the borrows of C and of the stream last until here.
     unsafe { execute(level, &batch) };
 }
 
@@ -141,12 +160,8 @@ pub fn multiply_fetching<R: SimdReal>(
     fetch: Fetch,
 ) {
     let stream = fetch.stream();
-    let batch = Batch {
-        stream: stream.as_ref().map_or(std::ptr::null(), |stream| stream),
-        ..plan(alpha, a, b, beta, c, Epilogue::default()).batch()
-    };
-    // SAFETY: as in `multiply_fused`; the stream lasts until here.
-    unsafe { execute(level, &batch) };
+    let epilogue = Epilogue::default();
+    multiply_streaming(level, alpha, a, b, beta, c, epilogue, stream.as_ref());
 }
 
 /// `y = alpha A x + beta y`. With `beta = 0`, y is not read.

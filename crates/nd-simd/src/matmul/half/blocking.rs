@@ -77,6 +77,7 @@ impl<A: Operand, B: Operand> Task<'_, A, B> {
                     rounded: None,
                     epilogue,
                     finish: epilogue.finish(),
+                    soon: self.soon,
                 }
                 .run_blocks(parallel);
             }

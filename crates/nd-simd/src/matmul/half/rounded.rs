@@ -16,13 +16,13 @@ use nd_core::{Buffer, bf16, threads};
 use super::Operand;
 use super::pack::{PackedBf16, pack_bf16_on, packed_bf16_len};
 use super::task::{Chosen, Right, Task};
-use super::widen::{blocks, lent, unpack, widen};
+use super::widen::{blocks, fetch, lent, unpack, wide_len, widen};
 use crate::activations::{Activation, activation_in_place};
 use crate::dispatch::SimdLevel;
-use crate::matmul::Epilogue;
 use crate::matmul::pack::take;
 use crate::matmul::parallel::for_each_block;
-use crate::matmul::view::{MatMut, MatRef};
+use crate::matmul::view::MatMut;
+use crate::matmul::{Epilogue, Fetch};
 
 /// f32 results of a block of rows that wait to be rounded: 128 KiB, where rows are short.
 const BLOCK: usize = 32 * 1024;
@@ -105,6 +105,19 @@ impl<H: Operand> Rounded<H> {
         self.argument_row_stride
     }
 
+    /// Where rows of so many columns are going to be written.
+    fn fetch(&self, first: usize, rows: usize, cols: usize) -> Fetch {
+        let size = size_of::<H>();
+        let rows_of = |start: *mut H, stride: usize| {
+            Fetch::default().then_rows(start.cast_const().cast(), rows, cols * size, stride * size)
+        };
+        let c = rows_of(self.c(first, 0), self.c_row_stride);
+        match self.argument(first, 0) {
+            Some(z) => c.and(rows_of(z, self.argument_row_stride)),
+            None => c,
+        }
+    }
+
     /// Rounds f32 rows from `first` on; where the argument is wanted, the activation is still to be applied to them.
     ///
     /// # Safety
@@ -164,7 +177,7 @@ impl<A: Operand, B: Operand> Task<'_, A, B> {
         // number: outside of a pool that would start rayon's global one.)
         if m <= height || (parallel && m < rayon::current_num_threads().max(2) * height) {
             // SAFETY: the caller's.
-            return unsafe { self.round_rows(to, 0, m, &mut take(m * n), parallel) };
+            return unsafe { self.round_rows(to, 0, m, &mut take(m * n), parallel, self.soon) };
         }
         let (packed, mut wide): (Buffer<bf16>, Buffer<f32>);
         let (level, precision) = (self.level, self.precision);
@@ -172,13 +185,12 @@ impl<A: Operand, B: Operand> Task<'_, A, B> {
             // Sums of a single column end where its product cuts k: it is left to do that.
             _ if level == SimdLevel::Scalar || n == 1 => self.b,
             (Chosen::Widening, Right::Plain(b)) if lent(precision, b).is_none() => {
-                wide = take(k * n);
+                wide = take(wide_len(k, n));
                 Right::Wide(widen(level, precision, parallel, b, &mut wide))
             }
             (Chosen::Widening, Right::Packed(b)) => {
-                wide = take(k * n);
-                unpack(level, b, 0, k, &mut wide);
-                Right::Wide(MatRef::row_major(&wide, k, n))
+                wide = take(wide_len(k, n));
+                Right::Wide(unpack(level, b, 0, k, &mut wide))
             }
             (engine, Right::Plain(b)) if !matches!(engine, Chosen::Widening) => {
                 let mut room = take(packed_bf16_len(k, n));
@@ -199,13 +211,17 @@ impl<A: Operand, B: Operand> Task<'_, A, B> {
             let (first, end) = (index * m / tasks, (index + 1) * m / tasks);
             let mut room = take(height.min(m) * n);
             for (row, rows) in blocks(end - first, height) {
+                let row = first + row;
+                let below = row + rows;
+                let next = task.a.row_block(below, height.min(end - below));
+                let soon = to.fetch(row, rows, n).and(fetch(next));
                 // SAFETY: the caller's; rows are those of one task alone.
-                unsafe { task.round_rows(to, first + row, rows, &mut room, false) };
+                unsafe { task.round_rows(to, row, rows, &mut room, false, soon) };
             }
         });
     }
 
-    /// Some rows of C, by way of `room`.
+    /// Some rows of C, by way of `room`; what comes `soon` is asked for.
     ///
     /// # Safety
     /// As [`Task::run_rounded`], for these rows.
@@ -216,6 +232,7 @@ impl<A: Operand, B: Operand> Task<'_, A, B> {
         rows: usize,
         room: &mut [f32],
         parallel: bool,
+        soon: Fetch,
     ) {
         let (level, n) = (self.level, self.b.cols());
         let wide = &mut room[..rows * n];
@@ -239,6 +256,7 @@ impl<A: Operand, B: Operand> Task<'_, A, B> {
             a: self.a.row_block(first, rows),
             epilogue,
             finish: epilogue.finish(),
+            soon,
             ..*self
         };
         part.run(&mut MatMut::row_major(wide, rows, n), parallel);

@@ -13,9 +13,9 @@ use super::pack::PackedBf16;
 use super::rounded::Rounded;
 use super::widen::{Rounding, ToBf16, ToF16};
 use crate::dispatch::SimdLevel;
-use crate::matmul::Epilogue;
 use crate::matmul::kernel::{Finish, PIECE};
 use crate::matmul::view::{MatMut, MatRef};
+use crate::matmul::{Epilogue, Fetch};
 
 /// The right operand.
 #[derive(Clone, Copy)]
@@ -93,6 +93,8 @@ pub(super) struct Task<'a, A, B> {
     pub(super) epilogue: Epilogue<'a, f32>,
     /// The same as pointers.
     pub(super) finish: Finish<f32>,
+    /// What is read or written after it: what a product that widens asks for with its last block.
+    pub(super) soon: Fetch,
 }
 
 // SAFETY: threads read A, B and the bias, and write disjoint blocks of C, which is borrowed while the task runs.
@@ -124,6 +126,7 @@ impl<'a, A: Operand, B: Operand> Task<'a, A, B> {
             rounded: None,
             epilogue,
             finish: epilogue.finish(),
+            soon: Fetch::default(),
         }
     }
 

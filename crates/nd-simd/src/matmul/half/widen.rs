@@ -20,10 +20,10 @@ use super::pack::PackedBf16;
 use super::task::{Right, Task};
 use crate::convert::{narrow_bf16, narrow_f16, round_to_bf16, round_to_f16, widen_f16};
 use crate::dispatch::{Isa, Kernel, SimdLevel, dispatch};
-use crate::matmul::kernel::PIECE;
+use crate::matmul::kernel::{LINE, PIECE};
 use crate::matmul::pack::take;
 use crate::matmul::view::{MatMut, MatRef};
-use crate::matmul::{Epilogue, multiply_fused, multiply_fused_parallel};
+use crate::matmul::{Epilogue, Fetch, multiply_fused_parallel, multiply_streaming};
 
 /// Numbers of a block of B: 256 KiB of f32.
 const RIGHT: usize = 1 << 16;
@@ -45,6 +45,16 @@ const LEFT_PARALLEL: usize = 1 << 19;
 
 /// Numbers that one thread widens at a time.
 const PART: usize = 1 << 14;
+
+/// Numbers of a line that make lines share the sets of a cache: 1 KiB.
+const EVEN: usize = 256;
+
+/// Pairs of steps for each line of what is widened next.
+const PACE: usize = 2;
+
+/// Numbers of both operands from which on they come from further away than the second cache level, so that asking pays; of 32 x 512 x 512 it
+/// cost four percent.
+const FAR: usize = 1 << 19;
 
 /// How an operand is rounded before the product.
 pub(super) trait Rounding: Copy {
@@ -91,6 +101,31 @@ pub(super) fn lent<T: Operand>(precision: Precision, x: MatRef<'_, T>) -> Option
     T::as_f32(x).filter(|_| precision == Precision::F32)
 }
 
+/// Whether it lies in memory column by column.
+fn by_columns<T: Operand>(x: MatRef<'_, T>) -> bool {
+    x.row_stride() == 1 && x.col_stride() != 1 && x.rows() > 1
+}
+
+/// What is to be asked for before [`widen`] reads a matrix.
+pub(super) fn fetch<T: Operand>(x: MatRef<'_, T>) -> Fetch {
+    Fetch::of(if by_columns(x) { x.t() } else { x })
+}
+
+/// From line to line of so many numbers that have been widened. Lines that lie a multiple of 1 KiB apart would share few sets of the caches: the
+/// panels of a B 2048 columns wide did not even stay in the second level, and its products took twice as long.
+fn line_stride(len: usize) -> usize {
+    if len > 0 && len.is_multiple_of(EVEN) {
+        len + LINE / size_of::<f32>()
+    } else {
+        len
+    }
+}
+
+/// Room for a matrix that is widened, by rows or by columns.
+pub(super) fn wide_len(rows: usize, cols: usize) -> usize {
+    (rows * line_stride(cols)).max(cols * line_stride(rows))
+}
+
 /// The matrix, rounded and widened to `room`, in the order in which it lies in memory.
 pub(super) fn widen<'r, T: Operand>(
     level: SimdLevel,
@@ -99,37 +134,44 @@ pub(super) fn widen<'r, T: Operand>(
     x: MatRef<'_, T>,
     room: &'r mut [f32],
 ) -> MatRef<'r, f32> {
-    let by_columns = x.row_stride() == 1 && x.col_stride() != 1 && x.rows() > 1;
+    let by_columns = by_columns(x);
     let lines = if by_columns { x.t() } else { x };
     let (count, len) = (lines.rows(), lines.cols());
-    let room = &mut room[..count * len];
+    let stride = line_stride(len);
+    let room = &mut room[..count * stride];
     if !room.is_empty() {
         let at_once = (PART / len).max(1);
-        threads::for_each_chunk(parallel, room, at_once * len, |i, room| {
-            widen_lines(level, lines.row_block(i * at_once, room.len() / len), room);
+        threads::for_each_chunk(parallel, room, at_once * stride, |i, room| {
+            let lines = lines.row_block(i * at_once, room.len() / stride);
+            widen_lines(level, lines, room, stride);
             if T::FORMAT != precision {
                 round_all(level, precision, room);
             }
         });
     }
-    let wide = MatRef::row_major(room, count, len);
+    let wide = MatRef::strided(room, count, len, stride, 1);
     if by_columns { wide.t() } else { wide }
 }
 
-fn widen_lines<T: Operand>(level: SimdLevel, x: MatRef<'_, T>, room: &mut [f32]) {
+fn widen_lines<T: Operand>(
+    level: SimdLevel,
+    x: MatRef<'_, T>,
+    room: &mut [f32],
+    room_stride: usize,
+) {
     let (len, stride, step) = (x.cols(), x.row_stride(), x.col_stride());
     let data = x.data();
-    if step != 1 {
-        for (i, to) in room.chunks_exact_mut(len).enumerate() {
+    if step == 1 && stride == len && room_stride == len {
+        return T::widen_slice(level, &data[..room.len()], room);
+    }
+    for (i, to) in room.chunks_exact_mut(room_stride).enumerate() {
+        let to = &mut to[..len];
+        if step == 1 {
+            T::widen_slice(level, &data[i * stride..][..len], to);
+        } else {
             for (j, to) in to.iter_mut().enumerate() {
                 *to = data[i * stride + j * step].widen();
             }
-        }
-    } else if stride == len {
-        T::widen_slice(level, &data[..room.len()], room);
-    } else {
-        for (i, to) in room.chunks_exact_mut(len).enumerate() {
-            T::widen_slice(level, &data[i * stride..][..len], to);
         }
     }
 }
@@ -175,15 +217,16 @@ impl Kernel for Unpack<'_> {
     }
 }
 
-/// `rows` rows of a packed matrix as f32, row-major, from the even row `first` on.
-pub(super) fn unpack(
+/// `rows` rows of a packed matrix as f32, by rows, from the even row `first` on.
+pub(super) fn unpack<'r>(
     level: SimdLevel,
     b: PackedBf16<'_>,
     first: usize,
     rows: usize,
-    target: &mut [f32],
-) {
-    let stride = b.cols();
+    room: &'r mut [f32],
+) -> MatRef<'r, f32> {
+    let stride = line_stride(b.cols());
+    let target = &mut room[..rows * stride];
     for (column, width, stored, pairs) in b.panels() {
         let pairs = &pairs[first / 2 * stored..];
         dispatch(
@@ -198,6 +241,7 @@ pub(super) fn unpack(
             },
         );
     }
+    MatRef::strided(target, rows, b.cols(), stride, 1)
 }
 
 /// Rows of A that are taken together: the first of each block, and how many. None is alone that has others before it: a product of one row
@@ -244,8 +288,16 @@ impl<A: Operand, B: Operand> Task<'_, A, B> {
             Some(_) => m,
             None => (left / depth.max(1)).clamp(1, m),
         };
-        let mut b_room = take::<f32>(if b_lent.is_some() { 0 } else { depth * n });
-        let mut a_room = take::<f32>(if a_lent.is_some() { 0 } else { height * depth });
+        let mut b_room = take::<f32>(if b_lent.is_some() {
+            0
+        } else {
+            wide_len(depth, n)
+        });
+        let mut a_room = take::<f32>(if a_lent.is_some() {
+            0
+        } else {
+            wide_len(height, depth)
+        });
         let mut start = 0;
         loop {
             let depth = depth.min(k - start);
@@ -256,11 +308,7 @@ impl<A: Operand, B: Operand> Task<'_, A, B> {
                     let part = b.row_block(start, depth);
                     widen(level, precision, parallel, part, &mut b_room)
                 }
-                (None, Right::Packed(b)) => {
-                    let room = &mut b_room[..depth * n];
-                    unpack(level, b, start, depth, room);
-                    MatRef::row_major(room, depth, n)
-                }
+                (None, Right::Packed(b)) => unpack(level, b, start, depth, &mut b_room),
                 (None, Right::Wide(_)) => unreachable!("a wide operand is lent"),
             };
             let beta = if start == 0 { self.beta } else { 1.0 };
@@ -286,9 +334,34 @@ impl<A: Operand, B: Operand> Task<'_, A, B> {
                 let c = MatMut::strided(c, rows, n, stride, 1);
                 if parallel {
                     multiply_fused_parallel(level, self.alpha, a, b, beta, c, epilogue);
-                } else {
-                    multiply_fused(level, self.alpha, a, b, beta, c, epilogue);
+                    continue;
                 }
+                // What is widened next, while it is far away.
+                let (below, after) = (row + rows, start + depth);
+                let left = |row: usize, start: usize, depth: usize| match a_lent {
+                    Some(_) => Fetch::default(),
+                    None => fetch(
+                        self.a
+                            .row_block(row, height.min(m - row))
+                            .col_block(start, depth.min(k - start)),
+                    ),
+                };
+                let soon = if k * (m + n) < FAR {
+                    self.soon
+                } else if below < m {
+                    left(below, start, depth)
+                } else if !is_last {
+                    let right = match (b_lent, self.b) {
+                        (None, Right::Plain(b)) => fetch(b.row_block(after, depth.min(k - after))),
+                        _ => Fetch::default(),
+                    };
+                    right.and(left(0, after, depth))
+                } else {
+                    self.soon
+                };
+                let stream = soon.slow_stream(PACE);
+                let (alpha, stream) = (self.alpha, stream.as_ref());
+                multiply_streaming(level, alpha, a, b, beta, c, epilogue, stream);
             }
             start += depth;
             if is_last {
