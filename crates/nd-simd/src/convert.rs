@@ -3,10 +3,12 @@
 //! Rounding is to nearest, ties to even; infinities stay, what is too large for f16 becomes infinite, NaN stays NaN.
 //! bf16 is the upper half of an f32, so its conversion is integer arithmetic that the compiler vectorises for each instruction set; processors that
 //! multiply bf16 also round to it, denormal numbers excepted. f16 is
-//! converted sixteen numbers at a time with AVX-512, elsewhere by the `half` crate, which uses the processor's conversion instructions
-//! where it has them.
+//! converted by the processor, sixteen numbers an instruction with AVX-512 and eight with AVX2; elsewhere by the `half` crate, which uses the
+//! processor's instructions where it has them (with a call for every eight numbers, which took twice as long as the conversion).
 
 mod array;
+#[cfg(target_arch = "x86_64")]
+mod f16_vectors;
 
 pub use array::{from_bf16, from_f16, to_bf16, to_f16};
 
@@ -206,93 +208,6 @@ pub fn bf16_to_f32(level: SimdLevel, x: &[bf16], y: &mut [f32]) {
     dispatch(level, FromBf16(x, y));
 }
 
-/// f16 with AVX-512: sixteen numbers an instruction.
-#[cfg(target_arch = "x86_64")]
-mod wide_f16 {
-    use nd_core::f16;
-    use pulp::NullaryFnOnce;
-    use pulp::x86::V4;
-
-    use crate::dispatch::{SimdLevel, unsupported};
-
-    /// Numbers of a vector.
-    const LANES: usize = 16;
-    /// To nearest, ties to even, without exceptions.
-    const NEAREST: i32 = 0x08;
-
-    fn token() -> V4 {
-        match V4::try_new() {
-            Some(simd) => simd,
-            None => unsupported(SimdLevel::Avx512),
-        }
-    }
-
-    struct Narrow<'a>(V4, &'a [f32], &'a mut [f16]);
-
-    impl Narrow<'_> {
-        #[inline(always)]
-        fn vector(simd: V4, x: [f32; LANES]) -> [f16; LANES] {
-            let bits: [u16; LANES] =
-                pulp::cast(simd.avx512f._mm512_cvtps_ph::<NEAREST>(pulp::cast(x)));
-            bits.map(f16::from_bits)
-        }
-    }
-
-    impl NullaryFnOnce for Narrow<'_> {
-        type Output = ();
-        #[inline(always)]
-        fn call(self) {
-            let Self(simd, x, y) = self;
-            let (x_full, x_rest) = x.as_chunks();
-            let (y_full, y_rest) = y.as_chunks_mut();
-            for (&x, y) in x_full.iter().zip(y_full) {
-                *y = Self::vector(simd, x);
-            }
-            let mut last = [0.0; LANES];
-            last[..x_rest.len()].copy_from_slice(x_rest);
-            y_rest.copy_from_slice(&Self::vector(simd, last)[..x_rest.len()]);
-        }
-    }
-
-    struct Widen<'a>(V4, &'a [f16], &'a mut [f32]);
-
-    impl Widen<'_> {
-        #[inline(always)]
-        fn vector(simd: V4, x: [f16; LANES]) -> [f32; LANES] {
-            let bits = pulp::cast(x.map(f16::to_bits));
-            pulp::cast(simd.avx512f._mm512_cvtph_ps(bits))
-        }
-    }
-
-    impl NullaryFnOnce for Widen<'_> {
-        type Output = ();
-        #[inline(always)]
-        fn call(self) {
-            let Self(simd, x, y) = self;
-            let (x_full, x_rest) = x.as_chunks();
-            let (y_full, y_rest) = y.as_chunks_mut();
-            for (&x, y) in x_full.iter().zip(y_full) {
-                *y = Self::vector(simd, x);
-            }
-            let mut last = [f16::ZERO; LANES];
-            last[..x_rest.len()].copy_from_slice(x_rest);
-            y_rest.copy_from_slice(&Self::vector(simd, last)[..x_rest.len()]);
-        }
-    }
-
-    /// As [`super::f32_to_f16`], lengths checked.
-    pub(super) fn narrow(x: &[f32], y: &mut [f16]) {
-        let simd = token();
-        simd.vectorize(Narrow(simd, x, y));
-    }
-
-    /// As [`super::f16_to_f32`], lengths checked.
-    pub(super) fn widen(x: &[f16], y: &mut [f32]) {
-        let simd = token();
-        simd.vectorize(Widen(simd, x, y));
-    }
-}
-
 /// Rounds each number to the nearest f16.
 ///
 /// # Panics
@@ -307,7 +222,9 @@ pub fn f32_to_f16(level: SimdLevel, x: &[f32], y: &mut [f16]) {
             }
         }
         #[cfg(target_arch = "x86_64")]
-        SimdLevel::Avx512 => wide_f16::narrow(x, y),
+        SimdLevel::Avx512 => f16_vectors::sixteen::narrow(x, y),
+        #[cfg(target_arch = "x86_64")]
+        _ if f16_vectors::eight::are_there() => f16_vectors::eight::narrow(x, y),
         _ => y.convert_from_f32_slice(x),
     }
 }
@@ -326,7 +243,9 @@ pub fn f16_to_f32(level: SimdLevel, x: &[f16], y: &mut [f32]) {
             }
         }
         #[cfg(target_arch = "x86_64")]
-        SimdLevel::Avx512 => wide_f16::widen(x, y),
+        SimdLevel::Avx512 => f16_vectors::sixteen::widen(x, y),
+        #[cfg(target_arch = "x86_64")]
+        _ if f16_vectors::eight::are_there() => f16_vectors::eight::widen(x, y),
         _ => x.convert_to_f32_slice(y),
     }
 }
