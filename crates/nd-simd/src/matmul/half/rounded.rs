@@ -16,7 +16,7 @@ use nd_core::{Buffer, bf16, threads};
 use super::Operand;
 use super::pack::{PackedBf16, pack_bf16_on, packed_bf16_len};
 use super::task::{Chosen, Right, Task};
-use super::widen::{blocks, fetch, lent, unpack, wide_len, widen};
+use super::widen::{KERNEL_ROWS, blocks, fetch, lent, unpack, wide_len, widen};
 use crate::activations::{Activation, activation_in_place};
 use crate::dispatch::SimdLevel;
 use crate::matmul::pack::take;
@@ -36,9 +36,14 @@ const FEWEST_ROWS: usize = 64;
 /// Numbers that one thread rounds at a time.
 const PART: usize = 1 << 14;
 
-/// Rows that are computed and rounded together, when there are many.
-fn block_rows(cols: usize) -> usize {
-    (BLOCK / cols / 16 * 16).clamp(FEWEST_ROWS, MOST_ROWS)
+/// Rows that are computed and rounded together, when there are many: whole blocks of the engine's kernels.
+fn block_rows(engine: Chosen, cols: usize) -> usize {
+    let rows = (BLOCK / cols).clamp(FEWEST_ROWS, MOST_ROWS);
+    match engine {
+        Chosen::Widening => rows.next_multiple_of(KERNEL_ROWS),
+        #[cfg(target_arch = "x86_64")]
+        _ => rows / 16 * 16,
+    }
 }
 
 /// Where rounded results go.
@@ -172,7 +177,7 @@ impl<A: Operand, B: Operand> Task<'_, A, B> {
     /// As [`Task::run_rounded`].
     unsafe fn run_in_blocks<H: Operand>(self, to: Rounded<H>, parallel: bool) {
         let (m, k, n) = (self.a.rows(), self.a.cols(), self.b.cols());
-        let height = block_rows(n);
+        let height = block_rows(self.engine, n);
         // A block is for one thread; with fewer than threads, these share the product instead. (One thread alone does not ask for their
         // number: outside of a pool that would start rayon's global one.)
         if m <= height || (parallel && m < rayon::current_num_threads().max(2) * height) {

@@ -37,8 +37,11 @@ const LENT_DEPTH: usize = 512;
 /// [`RIGHT`] for all threads together.
 const RIGHT_PARALLEL: usize = 1 << 18;
 
-/// Numbers of a block of A that one thread widens and multiplies.
-const LEFT: usize = 1 << 15;
+/// Numbers of a block of A that one thread widens and multiplies: 72 rows of 512.
+const LEFT: usize = 72 << 9;
+
+/// Rows of a block are multiples of this, where they are as many: so the f32 product has only whole blocks of six rows, or of twelve.
+pub(super) const KERNEL_ROWS: usize = 12;
 
 /// The same for all threads together.
 const LEFT_PARALLEL: usize = 1 << 19;
@@ -286,7 +289,11 @@ impl<A: Operand, B: Operand> Task<'_, A, B> {
         let depth = depth.min(k);
         let height = match a_lent {
             Some(_) => m,
-            None => (left / depth.max(1)).clamp(1, m),
+            None => match left / depth.max(1) {
+                few @ ..KERNEL_ROWS => few.max(1),
+                rows => rows / KERNEL_ROWS * KERNEL_ROWS,
+            }
+            .min(m),
         };
         let mut b_room = take::<f32>(if b_lent.is_some() {
             0
