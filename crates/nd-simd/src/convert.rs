@@ -15,6 +15,8 @@ pub use array::{from_bf16, from_f16, to_bf16, to_f16};
 use half::slice::HalfFloatSliceExt;
 use nd_core::{bf16, f16};
 
+#[cfg(target_arch = "x86_64")]
+use self::f16_vectors::eight::F16c;
 use crate::dispatch::{Isa, Kernel, SimdLevel, dispatch, same_length};
 
 /// The bits of the nearest bf16. Without branches, so that loops over it become vector code.
@@ -224,7 +226,7 @@ pub fn f32_to_f16(level: SimdLevel, x: &[f32], y: &mut [f16]) {
         #[cfg(target_arch = "x86_64")]
         SimdLevel::Avx512 => f16_vectors::sixteen::narrow(x, y),
         #[cfg(target_arch = "x86_64")]
-        _ if f16_vectors::eight::are_there() => f16_vectors::eight::narrow(x, y),
+        SimdLevel::Avx2 if let Some(simd) = F16c::new() => simd.narrow(x, y),
         _ => y.convert_from_f32_slice(x),
     }
 }
@@ -245,7 +247,7 @@ pub fn f16_to_f32(level: SimdLevel, x: &[f16], y: &mut [f32]) {
         #[cfg(target_arch = "x86_64")]
         SimdLevel::Avx512 => f16_vectors::sixteen::widen(x, y),
         #[cfg(target_arch = "x86_64")]
-        _ if f16_vectors::eight::are_there() => f16_vectors::eight::widen(x, y),
+        SimdLevel::Avx2 if let Some(simd) = F16c::new() => simd.widen(x, y),
         _ => x.convert_to_f32_slice(y),
     }
 }

@@ -495,7 +495,7 @@ fn products<R: SimdReal + Bits>(level: SimdLevel) {
         }
     }
     // Rows taken in parts, for which panels are packed together and asked for beforehand.
-    let (m, k, n) = (530, 514, 259);
+    let (m, k, n) = (1030, 258, 259);
     let [a, b, c]: [Vec<R>; 3] =
         [(1, m * k), (2, k * n), (3, m * n)].map(|(seed, len)| normals(seed, len));
     for (a_columns, b_columns) in [(false, false), (false, true), (true, false)] {

@@ -24,7 +24,8 @@ static MAIN_COUNTS: AtomicBool = AtomicBool::new(false);
 /// A number that names this thread among the living.
 fn here() -> usize {
     thread_local! {
-        // Without a lazy start and a destructor, so that an allocator may read it at any time.
+        // Without a lazy start and a destructor, so that an allocator may read it at any time: on systems with thread-locals of their
+        // own, which all those are that tests run on.
         static PLACE: Cell<u8> = const { Cell::new(0) };
     }
     PLACE.with(|place| std::ptr::from_ref(place).addr())
@@ -88,7 +89,7 @@ pub struct Allocations {
     pub count: usize,
     /// Of these, calls for at least the threshold of [`measure_large`].
     pub large: usize,
-    /// The highest number of live bytes above that at the start.
+    /// The highest number of live bytes above that at the start, when something was counted; with what the harness holds.
     pub peak_bytes: usize,
 }
 

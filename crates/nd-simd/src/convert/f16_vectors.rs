@@ -98,10 +98,9 @@ pub(super) mod eight {
     /// Numbers of a vector.
     const LANES: usize = 8;
 
-    /// Whether the processor has the instructions.
-    pub(in super::super) fn are_there() -> bool {
-        std::arch::is_x86_feature_detected!("avx") && std::arch::is_x86_feature_detected!("f16c")
-    }
+    /// Proof that the processor has the instructions.
+    #[derive(Clone, Copy)]
+    pub(in super::super) struct F16c(());
 
     #[target_feature(enable = "avx,f16c")]
     fn narrow_vectors(x: &[[f32; LANES]], y: &mut [[f16; LANES]]) {
@@ -126,33 +125,39 @@ pub(super) mod eight {
         }
     }
 
-    /// As [`super::super::f32_to_f16`], lengths checked and [`are_there`] asked.
-    pub(in super::super) fn narrow(x: &[f32], y: &mut [f16]) {
-        assert!(are_there(), "no F16C");
-        let (x_full, x_rest) = x.as_chunks();
-        let (y_full, y_rest) = y.as_chunks_mut();
-        let (mut last, mut to) = ([0.0; LANES], [f16::ZERO; LANES]);
-        last[..x_rest.len()].copy_from_slice(x_rest);
-        // SAFETY: the processor has the instructions.
-        unsafe {
-            narrow_vectors(x_full, y_full);
-            narrow_vectors(&[last], std::array::from_mut(&mut to));
+    impl F16c {
+        pub(in super::super) fn new() -> Option<Self> {
+            let there = std::arch::is_x86_feature_detected!("avx")
+                && std::arch::is_x86_feature_detected!("f16c");
+            there.then_some(Self(()))
         }
-        y_rest.copy_from_slice(&to[..y_rest.len()]);
-    }
 
-    /// As [`super::super::f16_to_f32`], lengths checked and [`are_there`] asked.
-    pub(in super::super) fn widen(x: &[f16], y: &mut [f32]) {
-        assert!(are_there(), "no F16C");
-        let (x_full, x_rest) = x.as_chunks();
-        let (y_full, y_rest) = y.as_chunks_mut();
-        let (mut last, mut to) = ([f16::ZERO; LANES], [0.0; LANES]);
-        last[..x_rest.len()].copy_from_slice(x_rest);
-        // SAFETY: the processor has the instructions.
-        unsafe {
-            widen_vectors(x_full, y_full);
-            widen_vectors(&[last], std::array::from_mut(&mut to));
+        /// As [`super::super::f32_to_f16`], lengths checked.
+        pub(in super::super) fn narrow(self, x: &[f32], y: &mut [f16]) {
+            let (x_full, x_rest) = x.as_chunks();
+            let (y_full, y_rest) = y.as_chunks_mut();
+            let (mut last, mut to) = ([0.0; LANES], [f16::ZERO; LANES]);
+            last[..x_rest.len()].copy_from_slice(x_rest);
+            // SAFETY: `self` proves that there are the instructions.
+            unsafe {
+                narrow_vectors(x_full, y_full);
+                narrow_vectors(&[last], std::array::from_mut(&mut to));
+            }
+            y_rest.copy_from_slice(&to[..y_rest.len()]);
         }
-        y_rest.copy_from_slice(&to[..y_rest.len()]);
+
+        /// As [`super::super::f16_to_f32`], lengths checked.
+        pub(in super::super) fn widen(self, x: &[f16], y: &mut [f32]) {
+            let (x_full, x_rest) = x.as_chunks();
+            let (y_full, y_rest) = y.as_chunks_mut();
+            let (mut last, mut to) = ([f16::ZERO; LANES], [0.0; LANES]);
+            last[..x_rest.len()].copy_from_slice(x_rest);
+            // SAFETY: as above.
+            unsafe {
+                widen_vectors(x_full, y_full);
+                widen_vectors(&[last], std::array::from_mut(&mut to));
+            }
+            y_rest.copy_from_slice(&to[..y_rest.len()]);
+        }
     }
 }

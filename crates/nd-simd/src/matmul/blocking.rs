@@ -10,9 +10,9 @@
 //!
 //! The panel of B stays in L2 while rows of A stream past it; each value of A that is loaded is used for a whole
 //! block width. A large A would come from the third level again for each panel, which costs a product of 1024 x 1024 x 1024 a tenth on
-//! Emerald Rapids, although its lines are asked for long before. So its rows are taken in parts of half a MiB that stay in the second level: the panels of B
+//! Emerald Rapids, although its lines are asked for long before. So its rows are taken in parts of a quarter of a MiB that stay in the second level: the panels of B
 //! are packed once and come again for each part, asked for while the panel before is at work. (Packing them anew for each part took as much as this
-//! gains, and asking for one of their lines in each pair of steps, not four, a third of it.)
+//! gains, and asking for their lines as fast as a kernel can, not one in several pairs of steps, a third of it.)
 //!
 //! The columns of a column-major A often lie a power of two apart: a block of rows then fills few sets of the first cache level and is read from the
 //! second for each panel. So blocks of such an A are packed while the first panel passes. Known weakness: threads cut columns first, mostly to one or two
@@ -25,7 +25,9 @@ use nd_core::Buffer;
 
 use super::fetch::{Fetch, Stream};
 use super::gemv::{dot_rows, rows_times_matrix};
-use super::kernel::{Ahead, Block, Finish, Output, PIECE, Store, block_rows, block_vecs, run};
+use super::kernel::{
+    Ahead, Block, Finish, LINE, Output, PIECE, Store, block_rows, block_vecs, run,
+};
 use super::pack::{K_BLOCK, Panel, pack_panel, take};
 use crate::dispatch::{Isa, Kernel, SimdLevel, dispatch, instance};
 use crate::lanes::{Lanes, SimdReal};
@@ -78,7 +80,10 @@ unsafe fn blocked<S: Isa, R: SimdReal>(simd: S, batch: &Batch<R>, panel: *mut R)
     let packs = problem.packs();
     // SAFETY: null, or what the caller of `execute` holds until it returns.
     let ahead = match (unsafe { batch.stream.as_ref() }, packs) {
-        (Some(stream), _) => Ahead::Stream(stream, !packs && problem.b_strides.0 > n),
+        (Some(stream), _) => Ahead::Stream(
+            stream,
+            !packs && problem.b_strides.0 > n + LINE / size_of::<R>(),
+        ),
         (None, true) => Ahead::BlockOfA,
         (None, false) => Ahead::RowsOfB,
     };
@@ -179,8 +184,10 @@ unsafe fn blocked<S: Isa, R: SimdReal>(simd: S, batch: &Batch<R>, panel: *mut R)
                                 unpacked_panel(source, b_strides, (depth, width), pace)
                             } else if column + width < part.columns.end {
                                 packed_panel(block.b.wrapping_add(panel_len), panel_len, pace)
-                            } else {
+                            } else if part.rows.end < m {
                                 packed_panel(right, depth * first_vecs * lanes, pace)
+                            } else {
+                                None
                             };
                         }
                         if let Some(stream) = &coming {
@@ -192,7 +199,7 @@ unsafe fn blocked<S: Isa, R: SimdReal>(simd: S, batch: &Batch<R>, panel: *mut R)
                         let rows = block_rows::<S>(vecs, part.rows.end - row);
                         let unpacked = block.a;
                         if right.is_some() {
-                            block.output.near(rows, vecs * lanes);
+                            block.output.near(rows, width);
                         }
                         // A narrower panel has other blocks of rows; it is the last, and reads A as it lies.
                         if let Some(left) = left
@@ -241,7 +248,7 @@ unsafe fn blocked<S: Isa, R: SimdReal>(simd: S, batch: &Batch<R>, panel: *mut R)
 #[inline(always)]
 fn packed_panel<R>(panel: *const R, len: usize, pace: usize) -> Option<Stream> {
     Fetch::default()
-        .then_rows(panel.cast(), 1, len * size_of::<R>(), 0)
+        .then_rows(panel, 1, len, 0)
         .slow_stream(pace)
 }
 
@@ -258,9 +265,8 @@ fn unpacked_panel<R>(
         (1, _) => (width, depth, col_stride),
         _ => return None,
     };
-    let size = size_of::<R>();
     Fetch::default()
-        .then_rows(source.cast(), rows, row * size, stride * size)
+        .then_rows(source, rows, row, stride)
         .slow_stream(pace)
 }
 

@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use super::blocking::Problem;
-use super::kernel::LINE;
+use super::kernel::{LINE, WHOLE_ROWS};
 use super::pack::K_BLOCK;
 use crate::lanes::SimdReal;
 
@@ -45,9 +45,6 @@ const PANELS: usize = 4;
 
 /// Bytes of packed panels that wait for the next part of the rows, in the third cache level.
 const RIGHT_WAITS: usize = 4 << 20;
-
-/// Parts of the rows are multiples of this, which all blocks of rows divide or end with.
-const ROW_GRAIN: usize = 12;
 
 /// Rows of a block of the kernel, where a panel is as wide as panels are.
 const BLOCK_ROWS: usize = 6;
@@ -106,22 +103,24 @@ impl<R: SimdReal> Problem<R> {
         let &Self { m, n, k, .. } = self;
         let depth = self.k_block();
         let term = depth.min(k).max(1) * size_of::<R>();
-        let by_rows = self.packs()
+        // Without columns there are no panels.
+        let by_rows = panel > 0
+            && self.packs()
             && m >= MANY_ROWS
             && m.saturating_mul(term) >= LEFT_PASSES
             && n >= PANELS * panel;
         if !by_rows {
             return self.uncut();
         }
-        let most = (LEFT_STAYS / term / ROW_GRAIN).max(1) * ROW_GRAIN;
+        let most = (LEFT_STAYS / term / WHOLE_ROWS).max(1) * WHOLE_ROWS;
         Cut {
             depth,
-            height: m.div_ceil(m.div_ceil(most)).next_multiple_of(ROW_GRAIN),
+            height: m.div_ceil(m.div_ceil(most)).next_multiple_of(WHOLE_ROWS),
             width: (RIGHT_WAITS / term / panel).max(PANELS) * panel,
         }
     }
 
-    /// All rows and columns together: what many panels, or a large A, are not.
+    /// All rows and columns together.
     pub(super) fn uncut(&self) -> Cut {
         Cut {
             depth: self.k_block(),
@@ -154,5 +153,66 @@ impl<R: SimdReal> Problem<R> {
         let vector_rows = self.b_strides.1 == 1 || self.n == 1;
         !vector_rows
             || (self.m >= PACK_ROWS && self.b_strides.0 * size_of::<R>() > PACK_STRIDE_BYTES)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matmul::{Epilogue, MatMut, MatRef, plan};
+
+    /// How a product is cut whose A is stored by columns or not.
+    fn cut([m, k, n]: [usize; 3], by_columns: bool, panel: usize) -> Cut {
+        let (a, b, mut c) = (vec![0.0_f32; m * k], vec![0.0; k * n], vec![0.0; m * n]);
+        let a = match by_columns {
+            true => MatRef::row_major(&a, k, m).t(),
+            false => MatRef::row_major(&a, m, k),
+        };
+        let b = MatRef::row_major(&b, k, n);
+        let c = MatMut::row_major(&mut c, m, n);
+        plan(1.0, a, b, 0.0, c, Epilogue::default())
+            .problem
+            .cut(panel)
+    }
+
+    #[test]
+    fn parts_cover_a_large_product_once() {
+        for (sizes @ [m, _, n], by_columns) in [
+            ([523, 513, 258], false),
+            ([1100, 530, 300], true),
+            ([1050, 400, 270], true),
+            ([516, 512, 2310], false),
+            ([1030, 258, 259], false),
+            ([1030, 258, 259], true),
+        ] {
+            for panel in [16, 64] {
+                let cut = cut(sizes, by_columns, panel);
+                assert!(cut.height < m && cut.height.is_multiple_of(WHOLE_ROWS));
+                assert!(cut.width.is_multiple_of(panel) && cut.width > 0);
+                assert!((1..=SLOWEST).contains(&cut.pace(4 * panel)));
+                let mut met = vec![0_u8; m * n];
+                for part in cut.parts(m, n) {
+                    for row in part.rows {
+                        met[row * n..][part.columns.clone()]
+                            .iter_mut()
+                            .for_each(|met| *met += 1);
+                    }
+                }
+                assert!(met.iter().all(|&met| met == 1), "{sizes:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_small_or_empty_is_not_cut() {
+        for sizes @ [m, _, n] in [
+            [512, 512, 512],
+            [600, 512, 0],
+            [0, 512, 600],
+            [5000, 0, 300],
+        ] {
+            let cut = cut(sizes, false, if n == 0 { 0 } else { 64 });
+            assert_eq!((cut.height, cut.width), (m, n), "{sizes:?}");
+        }
     }
 }

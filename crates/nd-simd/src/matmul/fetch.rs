@@ -69,21 +69,17 @@ impl Fetch {
         self
     }
 
-    /// One more matrix, whose rows of so many bytes begin `stride` bytes apart; as many lines of each as one can have.
-    #[inline(always)]
-    pub(super) fn then_rows(
+    /// One more matrix, of so many rows of `row` elements, `stride` elements apart.
+    pub(super) fn then_rows<T>(
         mut self,
-        start: *const u8,
+        start: *const T,
         rows: usize,
         row: usize,
         stride: usize,
     ) -> Self {
-        self.push(Run {
-            start,
-            lines: (start.addr() % LINE + row).div_ceil(LINE),
-            stride,
-            rows,
-        });
+        if let Some(run) = Run::rows(start, rows, row, stride) {
+            self.push(run);
+        }
         self
     }
 
@@ -112,21 +108,31 @@ impl Fetch {
 
 impl Run {
     fn of<T: Element>(matrix: MatRef<'_, T>) -> Option<Self> {
-        let (rows, row) = (matrix.rows(), matrix.cols() * size_of::<T>());
-        let stride = matrix.row_stride() * size_of::<T>();
-        if rows == 0 || row == 0 || (matrix.col_stride() != 1 && matrix.cols() > 1) {
+        if matrix.col_stride() != 1 && matrix.cols() > 1 {
+            return None;
+        }
+        let start = matrix.data().as_ptr();
+        Self::rows(start, matrix.rows(), matrix.cols(), matrix.row_stride())
+    }
+
+    /// So many rows of `row` elements, `stride` elements apart; nothing, if there are none.
+    fn rows<T>(start: *const T, rows: usize, row: usize, stride: usize) -> Option<Self> {
+        let size = size_of::<T>();
+        // A single row may have any stride.
+        let (row, stride) = (row * size, stride.wrapping_mul(size));
+        if rows == 0 || row == 0 {
             return None;
         }
         let (rows, row) = match stride == row {
             true => (1, rows * row),
             false => (rows, row),
         };
-        let start = matrix.data().as_ptr().cast::<u8>();
+        let start = start.cast::<u8>();
         let within = start.addr() % LINE;
         // Where rows begin differently within their lines, as many as the worst of them has.
         let most = match rows == 1 || stride.is_multiple_of(LINE) {
             true => within,
-            false => LINE - size_of::<T>(),
+            false => LINE - size,
         };
         Some(Self {
             start,
@@ -219,11 +225,24 @@ mod tests {
 
     /// The lines that are asked for, relative to the first element.
     fn lines(fetch: Fetch, first: *const f32) -> Vec<isize> {
-        let stream = Stream::new(fetch, 1);
+        let fast = lines_at(fetch, first, 1);
+        assert_eq!(lines_at(fetch, first, 4), fast);
+        fast
+    }
+
+    /// The same of a stream with this pace, whose lines come as far apart.
+    fn lines_at(fetch: Fetch, first: *const f32, pace: usize) -> Vec<isize> {
+        let stream = Stream::new(fetch, pace);
         let mut found = Vec::new();
         while stream.lines.get() > 0 {
             found.push(stream.next.get() as isize - first as isize);
-            stream.step(found.len());
+            let state = |stream: &Stream| (stream.next.get(), stream.lines.get());
+            let waits = state(&stream);
+            for step in 1..pace {
+                stream.step(step);
+                assert_eq!(state(&stream), waits, "step {step} of {pace}");
+            }
+            stream.step(pace);
         }
         stream.step(0);
         assert_eq!(stream.lines.get(), 0, "the end");

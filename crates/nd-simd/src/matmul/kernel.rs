@@ -215,9 +215,10 @@ impl<R: SimdReal> Output<R> {
     #[inline(always)]
     pub(super) fn near(&self, rows: usize, cols: usize) {
         for i in 0..rows {
-            let row = self.c.wrapping_add(i * self.c_row_stride);
-            for j in (0..cols).step_by(LINE / size_of::<R>()) {
-                prefetch::<R, NEAR>(row.wrapping_add(j));
+            let row = self.c.wrapping_add(i * self.c_row_stride).cast::<u8>();
+            let within = row.addr() % LINE;
+            for byte in (0..within + cols * size_of::<R>()).step_by(LINE) {
+                prefetch::<u8, NEAR>(row.wrapping_sub(within).wrapping_add(byte));
             }
         }
     }
@@ -418,6 +419,9 @@ impl<S: Isa, R: SimdReal, const ROWS: usize, const VECS: usize, const MASKED: bo
         }
     }
 }
+
+/// Every block of rows has a number of rows that divides this, where rows are not left over; so parts of the rows are multiples of it.
+pub(super) const WHOLE_ROWS: usize = 12;
 
 /// How many vectors wide the next block is, when `left` vectors of `m` rows are left: as wide as leaves room for six rows,
 /// or narrower where all rows then fit into one block, so that B is read once.

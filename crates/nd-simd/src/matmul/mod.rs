@@ -3,12 +3,13 @@
 //! The simple version is three nested loops, [`crate::reference::matmul`]. What makes it fast, each in its file:
 //! * `kernel`: a block of 6 x 4 vectors of C (8 x 3, 12 x 2) stays in registers while k runs;
 //! * `fetch`: while a product computes, memory that the next one reads is on its way;
-//! * `blocking`: the loops around it, so that a panel of B is read from L2 and A streams past;
+//! * `blocking`: the loops around it, so that a panel of B is read from L2 and A streams past; `cut`: which rows and columns pass together;
 //! * `pack`: panels of B are copied only where that pays, which for row-major operands is rare;
 //! * `gemv`: dot products when there is one column, whole rows of B when there are one or two rows;
 //! * `parallel`: fixed blocks of rows or columns over the threads of the current pool.
 //!
-//! There is no heap allocation. Each element of C is the sum, in the order of k, of chains of 128
+//! What has run before allocates nothing: rooms come from a pool that keeps them, for a large product on one thread up to 4 MiB of panels and a
+//! quarter of a MiB of A, for each product that runs at the same time. Each element of C is the sum, in the order of k, of chains of 128
 //! fused multiply-adds, so its bits depend neither on
 //! the shape of the blocks nor on how many rows or columns are computed in one call, nor on the number of threads.
 //! (Single columns are dot products: their bits depend on the instruction set, but on nothing else.)

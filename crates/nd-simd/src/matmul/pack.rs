@@ -6,7 +6,8 @@
 //! rows of B lie a page or more apart and many blocks of rows read them (each row then costs a TLB entry), and when B
 //! is column-major, so that a row is not a vector.
 //!
-//! A panel has a fixed greatest size, so it needs no heap. Blocks of a column-major A are packed to a buffer from a pool.
+//! A panel has a fixed greatest size, so it needs no heap. Panels that come again for other rows, and blocks of a column-major A, are packed to a buffer
+//! from a pool.
 
 use std::mem::MaybeUninit;
 

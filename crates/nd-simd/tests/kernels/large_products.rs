@@ -1,9 +1,12 @@
 //! Products so large that rows, and columns, are taken in parts: the bits of their blocks of rows, each computed alone.
 
-use nd_core::SimdLevel;
+use nd_core::options::Precision;
+use nd_core::{SimdLevel, f16};
 use nd_simd::SimdReal;
 use nd_simd::activations::Activation;
-use nd_simd::matmul::{Epilogue, MatMut, MatRef, multiply_fused};
+use nd_simd::matmul::{
+    Epilogue, MatMut, MatRef, multiply_fused, multiply_half, multiply_half_parallel,
+};
 use nd_testing::cases::normals;
 
 /// Rows that are few enough to be taken together.
@@ -53,8 +56,67 @@ fn check<R: SimdReal>(level: SimdLevel, [m, k, n]: [usize; 3], [a_columns, b_col
                 at / stride,
                 at % stride
             );
-            assert_eq!(found, expected, "{place}");
+            let bits = |x: &R| x.to_f64().to_bits();
+            assert_eq!(bits(found), bits(expected), "{place}");
             assert!(at % stride < n || *found == R::from_f64(BETWEEN), "{place}");
+        }
+    }
+}
+
+#[test]
+fn large_products_without_rows_columns_or_terms_are_nothing() {
+    for level in nd_testing::levels() {
+        for [m, k, n] in [[600, 512, 0], [0, 512, 600], [600, 0, 600], [600, 512, 1]] {
+            let (a, b) = (vec![1.0_f32; m * k], vec![1.0; k * n]);
+            for b in [MatRef::row_major(&b, k, n), MatRef::row_major(&b, n, k).t()] {
+                let mut c = vec![f32::NAN; m * n];
+                let a = MatRef::row_major(&a, m, k);
+                let to = MatMut::row_major(&mut c, m, n);
+                multiply_fused(level, 1.0, a, b, 0.0, to, Epilogue::default());
+                assert_eq!(c, vec![k as f32; m * n], "{level} {m} x {k} x {n}");
+            }
+        }
+    }
+}
+
+/// The last block of rows is lower, and lies further apart.
+#[test]
+fn a_lower_last_block_of_a_widened_operand_has_room() {
+    for level in nd_testing::levels() {
+        for (m, k, n) in [(520, 136, 8), (1028, 70, 8), (1548, 47, 8), (520, 1950, 64)] {
+            let a: Vec<f16> = (0..m * k).map(|i| f16::from_f32((i % 5) as f32)).collect();
+            let b: Vec<f16> = (0..k * n).map(|i| f16::from_f32((i % 3) as f32)).collect();
+            let wide = |x: &[f16]| x.iter().map(|x| x.to_f32()).collect::<Vec<f32>>();
+            let (wide_a, wide_b) = (wide(&a), wide(&b));
+            let mut expected = vec![0.0_f32; m * n];
+            let (a, wide_a) = (
+                MatRef::row_major(&a, k, m).t(),
+                MatRef::row_major(&wide_a, k, m).t(),
+            );
+            let (b, wide_b) = (
+                MatRef::row_major(&b, k, n),
+                MatRef::row_major(&wide_b, k, n),
+            );
+            let to = MatMut::row_major(&mut expected, m, n);
+            multiply_fused(level, 1.0, wide_a, wide_b, 0.0, to, Epilogue::default());
+            for multiply in [multiply_half, multiply_half_parallel] {
+                let mut c = vec![0.0_f32; m * n];
+                let to = MatMut::row_major(&mut c, m, n);
+                let threads = nd_core::Threads::new(Some(2)).unwrap();
+                threads.install(|| {
+                    multiply(
+                        level,
+                        Precision::F16,
+                        1.0,
+                        a,
+                        b,
+                        0.0,
+                        to,
+                        Epilogue::default(),
+                    );
+                });
+                assert_eq!(c, expected, "{level} {m} x {k} x {n}");
+            }
         }
     }
 }
@@ -70,7 +132,7 @@ fn parts_of_a_large_product_have_the_bits_of_small_ones() {
             ([523, 513, 258], [false, false]),
             ([1031, 700, 261], [false, true]),
             ([1100, 530, 300], [true, false]),
-            ([700, 400, 270], [true, true]),
+            ([1050, 400, 270], [true, true]),
             ([516, 512, 2310], [false, false]),
         ] {
             check::<f32>(level, sizes, layouts);

@@ -16,9 +16,10 @@ use nd_core::{Buffer, bf16, threads};
 use super::Operand;
 use super::pack::{PackedBf16, pack_bf16_on, packed_bf16_len};
 use super::task::{Chosen, Right, Task};
-use super::widen::{KERNEL_ROWS, blocks, fetch, lent, unpack, wide_len, widen};
+use super::widen::{blocks, fetch, lent, unpack, wide_len, widen};
 use crate::activations::{Activation, activation_in_place};
 use crate::dispatch::SimdLevel;
+use crate::matmul::kernel::WHOLE_ROWS;
 use crate::matmul::pack::take;
 use crate::matmul::parallel::for_each_block;
 use crate::matmul::view::MatMut;
@@ -40,7 +41,7 @@ const PART: usize = 1 << 14;
 fn block_rows(engine: Chosen, cols: usize) -> usize {
     let rows = (BLOCK / cols).clamp(FEWEST_ROWS, MOST_ROWS);
     match engine {
-        Chosen::Widening => rows.next_multiple_of(KERNEL_ROWS),
+        Chosen::Widening => rows.next_multiple_of(WHOLE_ROWS),
         #[cfg(target_arch = "x86_64")]
         _ => rows / 16 * 16,
     }
@@ -112,9 +113,8 @@ impl<H: Operand> Rounded<H> {
 
     /// Where rows of so many columns are going to be written.
     fn fetch(&self, first: usize, rows: usize, cols: usize) -> Fetch {
-        let size = size_of::<H>();
         let rows_of = |start: *mut H, stride: usize| {
-            Fetch::default().then_rows(start.cast_const().cast(), rows, cols * size, stride * size)
+            Fetch::default().then_rows(start.cast_const(), rows, cols, stride)
         };
         let c = rows_of(self.c(first, 0), self.c_row_stride);
         match self.argument(first, 0) {

@@ -20,7 +20,7 @@ use super::pack::PackedBf16;
 use super::task::{Right, Task};
 use crate::convert::{narrow_bf16, narrow_f16, round_to_bf16, round_to_f16, widen_f16};
 use crate::dispatch::{Isa, Kernel, SimdLevel, dispatch};
-use crate::matmul::kernel::{LINE, PIECE};
+use crate::matmul::kernel::{LINE, PIECE, WHOLE_ROWS};
 use crate::matmul::pack::take;
 use crate::matmul::view::{MatMut, MatRef};
 use crate::matmul::{Epilogue, Fetch, multiply_fused_parallel, multiply_streaming};
@@ -37,11 +37,8 @@ const LENT_DEPTH: usize = 512;
 /// [`RIGHT`] for all threads together.
 const RIGHT_PARALLEL: usize = 1 << 18;
 
-/// Numbers of a block of A that one thread widens and multiplies: 72 rows of 512.
+/// Numbers of a block of A that one thread widens and multiplies: 72 rows of 512. (So many rows that the f32 product has whole blocks.)
 const LEFT: usize = 72 << 9;
-
-/// Rows of a block are multiples of this, where they are as many: so the f32 product has only whole blocks of six rows, or of twelve.
-pub(super) const KERNEL_ROWS: usize = 12;
 
 /// The same for all threads together.
 const LEFT_PARALLEL: usize = 1 << 19;
@@ -52,12 +49,15 @@ const PART: usize = 1 << 14;
 /// Numbers of a line that make lines share the sets of a cache: 1 KiB.
 const EVEN: usize = 256;
 
+/// Numbers of a cache line.
+const PAD: usize = LINE / size_of::<f32>();
+
 /// Pairs of steps for each line of what is widened next.
 const PACE: usize = 2;
 
 /// Numbers of both operands from which on they come from further away than the second cache level, so that asking pays; of 32 x 512 x 512 it
 /// cost four percent.
-const FAR: usize = 1 << 19;
+const FAR_NUMBERS: usize = 1 << 19;
 
 /// How an operand is rounded before the product.
 pub(super) trait Rounding: Copy {
@@ -118,15 +118,15 @@ pub(super) fn fetch<T: Operand>(x: MatRef<'_, T>) -> Fetch {
 /// panels of a B 2048 columns wide did not even stay in the second level, and its products took twice as long.
 fn line_stride(len: usize) -> usize {
     if len > 0 && len.is_multiple_of(EVEN) {
-        len + LINE / size_of::<f32>()
+        len + PAD
     } else {
         len
     }
 }
 
-/// Room for a matrix that is widened, by rows or by columns.
+/// Room for a matrix that is widened, by rows or by columns, and for any with fewer of them: these may lie further apart.
 pub(super) fn wide_len(rows: usize, cols: usize) -> usize {
-    (rows * line_stride(cols)).max(cols * line_stride(rows))
+    rows * cols + PAD * rows.max(cols)
 }
 
 /// The matrix, rounded and widened to `room`, in the order in which it lies in memory.
@@ -289,11 +289,7 @@ impl<A: Operand, B: Operand> Task<'_, A, B> {
         let depth = depth.min(k);
         let height = match a_lent {
             Some(_) => m,
-            None => match left / depth.max(1) {
-                few @ ..KERNEL_ROWS => few.max(1),
-                rows => rows / KERNEL_ROWS * KERNEL_ROWS,
-            }
-            .min(m),
+            None => (left / depth.max(1) / WHOLE_ROWS * WHOLE_ROWS).clamp(1, m),
         };
         let mut b_room = take::<f32>(if b_lent.is_some() {
             0
@@ -305,6 +301,7 @@ impl<A: Operand, B: Operand> Task<'_, A, B> {
         } else {
             wide_len(height, depth)
         });
+        let far = k.saturating_mul(m.saturating_add(n)) >= FAR_NUMBERS;
         let mut start = 0;
         loop {
             let depth = depth.min(k - start);
@@ -353,18 +350,18 @@ impl<A: Operand, B: Operand> Task<'_, A, B> {
                             .col_block(start, depth.min(k - start)),
                     ),
                 };
-                let soon = if k * (m + n) < FAR {
+                let soon = if below == m && is_last {
                     self.soon
+                } else if !far {
+                    Fetch::default()
                 } else if below < m {
                     left(below, start, depth)
-                } else if !is_last {
+                } else {
                     let right = match (b_lent, self.b) {
                         (None, Right::Plain(b)) => fetch(b.row_block(after, depth.min(k - after))),
                         _ => Fetch::default(),
                     };
                     right.and(left(0, after, depth))
-                } else {
-                    self.soon
                 };
                 let stream = soon.slow_stream(PACE);
                 let (alpha, stream) = (self.alpha, stream.as_ref());
@@ -381,6 +378,18 @@ impl<A: Operand, B: Operand> Task<'_, A, B> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn there_is_room_for_any_smaller_matrix() {
+        for (rows, cols) in [(264, 136), (512, 257), (1, 512), (780, 47)] {
+            for r in 1..=rows {
+                for c in 1..=cols {
+                    let by_rows = r * line_stride(c);
+                    assert!(by_rows.max(c * line_stride(r)) <= wide_len(rows, cols));
+                }
+            }
+        }
+    }
 
     #[test]
     fn blocks_cover_all_rows_and_leave_none_alone() {
