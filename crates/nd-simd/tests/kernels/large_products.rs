@@ -5,7 +5,8 @@ use nd_core::{SimdLevel, f16};
 use nd_simd::SimdReal;
 use nd_simd::activations::Activation;
 use nd_simd::matmul::{
-    Epilogue, MatMut, MatRef, multiply_fused, multiply_half, multiply_half_parallel,
+    Epilogue, Fetch, MatMut, MatRef, multiply_fetching, multiply_fused, multiply_half,
+    multiply_half_parallel,
 };
 use nd_testing::cases::normals;
 
@@ -76,6 +77,34 @@ fn large_products_without_rows_columns_or_terms_are_nothing() {
                 assert_eq!(c, vec![k as f32; m * n], "{level} {m} x {k} x {n}");
             }
         }
+    }
+}
+
+/// Columns of B may lie anywhere, and a caller may ask for what comes after the product in the place of the next panel.
+#[test]
+fn other_strides_and_what_a_caller_asks_for_change_no_bit_of_parts() {
+    let (m, k, n) = (530, 513, 260);
+    let (a, b) = (normals::<f32>(1, m * k), normals::<f32>(2, k * n));
+    let mut apart = vec![f32::NAN; 2 * k * n];
+    for (&x, at) in b.iter().zip(apart.iter_mut().step_by(2)) {
+        *at = x;
+    }
+    let a = MatRef::row_major(&a, m, k);
+    let (b, apart) = (
+        MatRef::row_major(&b, k, n),
+        MatRef::strided(&apart, k, n, 2 * n, 2),
+    );
+    for level in nd_testing::levels() {
+        let product = |b, soon: Fetch| {
+            let mut c = vec![f32::NAN; m * n];
+            let to = MatMut::row_major(&mut c, m, n);
+            multiply_fetching(level, 1.0, a, b, 0.0, to, soon);
+            c
+        };
+        let expected = product(b, Fetch::default());
+        assert!(expected.iter().all(|x| x.is_finite()));
+        assert_eq!(product(apart, Fetch::default()), expected, "{level}");
+        assert_eq!(product(b, Fetch::of(a)), expected, "{level}");
     }
 }
 
