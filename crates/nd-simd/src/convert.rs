@@ -16,7 +16,7 @@ use half::slice::HalfFloatSliceExt;
 use nd_core::{bf16, f16};
 
 #[cfg(target_arch = "x86_64")]
-use self::f16_vectors::eight::F16c;
+use self::f16_vectors::{Eight, Sixteen};
 use crate::dispatch::{Isa, Kernel, SimdLevel, dispatch, same_length};
 
 /// The bits of the nearest bf16. Without branches, so that loops over it become vector code.
@@ -224,9 +224,9 @@ pub fn f32_to_f16(level: SimdLevel, x: &[f32], y: &mut [f16]) {
             }
         }
         #[cfg(target_arch = "x86_64")]
-        SimdLevel::Avx512 => f16_vectors::sixteen::narrow(x, y),
+        SimdLevel::Avx512 => Sixteen::new().narrow(x, y),
         #[cfg(target_arch = "x86_64")]
-        SimdLevel::Avx2 if let Some(simd) = F16c::new() => simd.narrow(x, y),
+        SimdLevel::Avx2 if let Some(simd) = Eight::new() => simd.narrow(x, y),
         _ => y.convert_from_f32_slice(x),
     }
 }
@@ -245,9 +245,9 @@ pub fn f16_to_f32(level: SimdLevel, x: &[f16], y: &mut [f32]) {
             }
         }
         #[cfg(target_arch = "x86_64")]
-        SimdLevel::Avx512 => f16_vectors::sixteen::widen(x, y),
+        SimdLevel::Avx512 => Sixteen::new().widen(x, y),
         #[cfg(target_arch = "x86_64")]
-        SimdLevel::Avx2 if let Some(simd) = F16c::new() => simd.widen(x, y),
+        SimdLevel::Avx2 if let Some(simd) = Eight::new() => simd.widen(x, y),
         _ => x.convert_to_f32_slice(y),
     }
 }

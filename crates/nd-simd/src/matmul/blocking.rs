@@ -179,16 +179,19 @@ unsafe fn blocked<S: Isa, R: SimdReal>(simd: S, batch: &Batch<R>, panel: *mut R)
                             && batch.stream.is_null()
                             && column > part.columns.start
                         {
-                            coming = if column + width < part.columns.end && row == 0 {
-                                let source = source.wrapping_add(width * b_strides.1);
-                                unpacked_panel(source, b_strides, (depth, width), pace)
-                            } else if column + width < part.columns.end {
-                                packed_panel(block.b.wrapping_add(panel_len), panel_len, pace)
-                            } else if part.rows.end < m {
-                                packed_panel(right, depth * first_vecs * lanes, pace)
+                            let next = column + width;
+                            let soon = if next == part.columns.end && part.rows.end == m {
+                                Fetch::default()
+                            } else if next == part.columns.end {
+                                Fetch::default().then_rows(right, 1, depth * first_vecs * lanes, 0)
+                            } else if row > 0 {
+                                let next = block.b.wrapping_add(panel_len);
+                                Fetch::default().then_rows(next, 1, panel_len, 0)
                             } else {
-                                None
+                                let next = source.wrapping_add(width * b_strides.1);
+                                unpacked_panel(next, b_strides, (depth, width))
                             };
+                            coming = soon.slow_stream(pace);
                         }
                         if let Some(stream) = &coming {
                             block.ahead = Ahead::Stream(stream, false);
@@ -244,30 +247,18 @@ unsafe fn blocked<S: Isa, R: SimdReal>(simd: S, batch: &Batch<R>, panel: *mut R)
     }
 }
 
-/// Asks for a packed panel while the one before is at work.
-#[inline(always)]
-fn packed_panel<R>(panel: *const R, len: usize, pace: usize) -> Option<Stream> {
-    Fetch::default()
-        .then_rows(panel, 1, len, 0)
-        .slow_stream(pace)
-}
-
-/// Asks for the rows of a panel that is still to be packed, or its columns if these are what lies together.
+/// The rows of a panel that is still to be packed, or its columns if these are what lies together.
 #[inline(always)]
 fn unpacked_panel<R>(
     source: *const R,
     (row_stride, col_stride): (usize, usize),
     (depth, width): (usize, usize),
-    pace: usize,
-) -> Option<Stream> {
-    let (rows, row, stride) = match (row_stride, col_stride) {
-        (_, 1) => (depth, width, row_stride),
-        (1, _) => (width, depth, col_stride),
-        _ => return None,
-    };
-    Fetch::default()
-        .then_rows(source, rows, row, stride)
-        .slow_stream(pace)
+) -> Fetch {
+    match (row_stride, col_stride) {
+        (_, 1) => Fetch::default().then_rows(source, depth, width, row_stride),
+        (1, _) => Fetch::default().then_rows(source, width, depth, col_stride),
+        _ => Fetch::default(),
+    }
 }
 
 /// The textbook product, the meaning of [`SimdLevel::Scalar`]; its sums end as early as those of the kernels, for the same error.
